@@ -1,0 +1,150 @@
+//! What a person signs. Votes, lowering the kill level and resetting a breaker are all one kind of document, so there is
+//! one way to make them and one way to check them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::canonical::{self, NotCanonical, Sha256Digest};
+use crate::ids::{ApprovalId, UserId};
+use crate::time::UnixMs;
+
+/// The word of a vote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Vote {
+    /// Yes to exactly the envelope with the digest in the act.
+    Approve,
+    /// No; one no ends the request.
+    Reject,
+}
+
+impl Vote {
+    /// The word in tables.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Approve => "approve",
+            Self::Reject => "reject",
+        }
+    }
+}
+
+/// What is done. Each act names the state it was decided on, so that it can't be used again on another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "act", rename_all = "snake_case")]
+pub enum Act {
+    /// A vote on one approval request.
+    Vote {
+        /// Which request.
+        approval_id: ApprovalId,
+        /// Digest of the envelope that was shown.
+        digest: Sha256Digest,
+        /// The word.
+        vote: Vote,
+    },
+    /// Lower the kill level.
+    LowerKill {
+        /// To this level.
+        level: u8,
+        /// The epoch that is in force; another one makes this act void.
+        epoch: i64,
+    },
+    /// Reset a latched loss-streak breaker.
+    ResetBreaker {
+        /// Whose.
+        user_id: UserId,
+        /// When it latched; another latch makes this act void.
+        latched_at: UnixMs,
+    },
+}
+
+/// A person's act as it is signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PersonAct {
+    /// Always `swarm.act.v1`.
+    pub schema: String,
+    /// Who: the name their public key is registered under.
+    pub person_id: String,
+    /// What.
+    pub what: Act,
+    /// Why, in their words (at most 500 characters).
+    pub reason: String,
+    /// When it was signed; it is worth nothing 5 minutes later.
+    pub signed_at: UnixMs,
+}
+
+/// An act with its Ed25519 signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignedAct {
+    /// What is signed.
+    pub act: PersonAct,
+    /// 128 hex digits.
+    pub signature: String,
+}
+
+/// How long a signed act may be presented, ms.
+pub const ACT_MAX_AGE_MS: i64 = 300_000;
+
+impl PersonAct {
+    /// Schema name and signature tag.
+    pub const SCHEMA: &'static str = "swarm.act.v1";
+
+    /// The bytes that are signed; both sides rebuild them from typed values.
+    ///
+    /// # Errors
+    /// [`NotCanonical`], which no value of this type can cause.
+    pub fn signed_bytes(&self) -> Result<Vec<u8>, NotCanonical> {
+        canonical::tagged(Self::SCHEMA, self)
+    }
+
+    /// Presented in time: at most 5 minutes old and not from the future (5 s allowed for clocks).
+    #[must_use]
+    pub const fn is_timely(&self, now: UnixMs) -> bool {
+        let age = now.since_ms(self.signed_at);
+        age <= ACT_MAX_AGE_MS && age >= -5_000
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_of_an_act_is_under_the_signature() {
+        let act = PersonAct {
+            schema: PersonAct::SCHEMA.into(),
+            person_id: "operator".into(),
+            what: Act::LowerKill { level: 0, epoch: 7 },
+            reason: "checked".into(),
+            signed_at: UnixMs(1),
+        };
+        let base = act.signed_bytes().unwrap();
+        let changed = [
+            PersonAct { person_id: "other".into(), ..act.clone() },
+            PersonAct { what: Act::LowerKill { level: 1, epoch: 7 }, ..act.clone() },
+            PersonAct { what: Act::LowerKill { level: 0, epoch: 8 }, ..act.clone() },
+            PersonAct { reason: "checked!".into(), ..act.clone() },
+            PersonAct { signed_at: UnixMs(2), ..act.clone() },
+        ];
+        for other in changed {
+            assert_ne!(base, other.signed_bytes().unwrap());
+        }
+    }
+
+    #[test]
+    fn an_act_is_worth_nothing_after_five_minutes_or_from_the_future() {
+        let at = |signed_at| PersonAct {
+            schema: PersonAct::SCHEMA.into(),
+            person_id: "operator".into(),
+            what: Act::LowerKill { level: 0, epoch: 7 },
+            reason: String::new(),
+            signed_at: UnixMs(signed_at),
+        };
+        let now = UnixMs(1_000_000);
+        assert!(at(1_000_000).is_timely(now));
+        assert!(at(700_000).is_timely(now));
+        assert!(!at(699_999).is_timely(now));
+        assert!(!at(1_005_001).is_timely(now));
+    }
+}
