@@ -1,0 +1,149 @@
+//! `nats-server` with JetStream.
+
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::child::{Child, Launch, spawn};
+use crate::{Programs, ServersError};
+
+/// How to start a NATS server.
+#[derive(Debug, Clone)]
+pub struct NatsOptions {
+    /// Its folder; its config, JetStream store and log lie in it.
+    pub folder: PathBuf,
+    /// The loopback port for clients.
+    pub port: u16,
+    /// The config text: authorisation, limits, JetStream. Port and address of the client listener are given on the
+    /// command line and win over it.
+    pub config: String,
+}
+
+/// A running NATS server. Dropping it stops it.
+#[derive(Debug)]
+pub struct NatsServer {
+    child: Child,
+    port: u16,
+    ready_in: Duration,
+}
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl NatsServer {
+    /// Starts it and waits for its greeting, which it sends only after JetStream has recovered.
+    ///
+    /// # Errors
+    /// When its files can't be written, or it does not start.
+    pub fn start(programs: &Programs, options: &NatsOptions) -> Result<Self, ServersError> {
+        let started = Instant::now();
+        let config = options.folder.join("nats.conf");
+        let file = |action, path: &PathBuf| {
+            let path = path.clone();
+            move |source| ServersError::File { action, path, source }
+        };
+        std::fs::create_dir_all(&options.folder).map_err(file("making", &options.folder))?;
+        std::fs::write(&config, &options.config).map_err(file("writing", &config))?;
+        let mut command = Command::new(&programs.nats_server);
+        command.arg("-c").arg(&config).args(["-a", "127.0.0.1", "-p", &options.port.to_string()]).arg("-js");
+        // Said twice, on the command line and in the file, the server refuses to start.
+        if !options.config.contains("store_dir") {
+            command.arg("-sd").arg(options.folder.join("jetstream"));
+        }
+        let mut child = spawn(Launch {
+            command,
+            name: "nats-server".to_owned(),
+            log: options.folder.join("nats.log"),
+            stop_signal: Signal::SIGTERM,
+            death_signal: Signal::SIGTERM,
+        })?;
+        child.wait_until_ready(PATIENCE, || greets(options.port))?;
+        Ok(Self { child, port: options.port, ready_in: started.elapsed() })
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Its loopback port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How long it took from start to ready.
+    #[must_use]
+    pub const fn ready_in(&self) -> Duration {
+        self.ready_in
+    }
+
+    /// Its process.
+    #[must_use]
+    pub const fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// Stops it; `false` when it had to be killed.
+    ///
+    /// # Errors
+    /// When it can't be signalled.
+    pub fn stop(mut self) -> Result<bool, ServersError> {
+        self.child.stop(Duration::from_secs(10))
+    }
+}
+
+/// Whether a NATS server with JetStream says hello on this port.
+fn greets(port: u16) -> bool {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) else { return false };
+    if stream.set_read_timeout(Some(Duration::from_millis(500))).is_err() {
+        return false;
+    }
+    let mut hello = String::new();
+    BufReader::new(stream).read_line(&mut hello).is_ok()
+        && hello.starts_with("INFO ")
+        && hello.contains("\"jetstream\":true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::free_port;
+
+    #[test]
+    fn nats_starts_stops_and_keeps_its_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let programs = Programs::usual().unwrap();
+        let options =
+            NatsOptions { folder: folder.path().join("nats"), port: free_port().unwrap(), config: String::new() };
+        for _ in 0..2 {
+            let server = NatsServer::start(&programs, &options).unwrap();
+            assert!(greets(options.port));
+            assert!(server.stop().unwrap());
+            assert!(!greets(options.port));
+        }
+    }
+
+    #[test]
+    fn a_bad_config_is_quoted() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = NatsOptions {
+            folder: folder.path().to_owned(),
+            port: free_port().unwrap(),
+            config: "no_such_setting: [".to_owned(),
+        };
+        let error = NatsServer::start(&Programs::usual().unwrap(), &options).unwrap_err();
+        assert!(matches!(&error, ServersError::Died { tail, .. } if !tail.is_empty()), "{error}");
+    }
+}

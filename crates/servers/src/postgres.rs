@@ -1,0 +1,362 @@
+//! PostgreSQL.
+//!
+//! It refuses to run as root. Where we are root it runs as uid and gid 65534 (`nobody`), which then owns its folder and
+//! must be able to enter every folder above it; where we are not, it runs as we do.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::child::{Child, LOOK_EVERY, Launch, spawn};
+use crate::{Programs, ServersError};
+
+/// Who PostgreSQL runs as when we are root.
+const NOBODY: u32 = 65_534;
+const PATIENCE: Duration = Duration::from_secs(60);
+const LAST_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How much is promised about data and doors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Every commit reaches the disk; every login needs its password.
+    Kept,
+    /// For tests alone: no fsync, no passwords.
+    Throwaway,
+}
+
+/// How to start a PostgreSQL server.
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// Its folder; the cluster and its log lie in it.
+    pub folder: PathBuf,
+    /// The loopback port.
+    pub port: u16,
+    /// Password of the superuser `postgres`, set when the cluster is made.
+    pub superuser_password: String,
+    /// What is promised.
+    pub durability: Durability,
+    /// Most connections at once.
+    pub max_connections: u32,
+}
+
+/// A running PostgreSQL server. Dropping it stops it.
+#[derive(Debug)]
+pub struct PostgresServer {
+    child: Child,
+    port: u16,
+    superuser_password: String,
+    ready_in: Duration,
+}
+
+impl PostgresServer {
+    /// Makes the cluster when there is none, starts it and waits until it takes logins.
+    ///
+    /// # Errors
+    /// When its files can't be written, or it does not start.
+    pub fn start(programs: &Programs, options: &PostgresOptions) -> Result<Self, ServersError> {
+        let started = Instant::now();
+        let folder = std::path::absolute(&options.folder).map_err(|source| ServersError::File {
+            action: "resolving",
+            path: options.folder.clone(),
+            source,
+        })?;
+        let owner = prepare_folder(&folder)?;
+        let cluster = folder.join("cluster");
+        if !cluster.join("PG_VERSION").is_file() {
+            make_cluster(programs, options, &folder, &cluster, owner)?;
+        }
+        wait_for_the_last(&cluster);
+        let child = run(programs, options, &folder, &cluster, owner)?;
+        Ok(Self {
+            child,
+            port: options.port,
+            superuser_password: options.superuser_password.clone(),
+            ready_in: started.elapsed(),
+        })
+    }
+
+    /// Where the superuser connects, on the database `database`.
+    #[must_use]
+    pub fn admin_url(&self, database: &str) -> String {
+        self.url("postgres", &self.superuser_password, database)
+    }
+
+    /// Where the role `role` connects. Passwords are letters and digits, so they need no quoting.
+    #[must_use]
+    pub fn url(&self, role: &str, password: &str, database: &str) -> String {
+        format!("postgres://{role}:{password}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Its loopback port.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How long it took from start to ready.
+    #[must_use]
+    pub const fn ready_in(&self) -> Duration {
+        self.ready_in
+    }
+
+    /// Its first process.
+    #[must_use]
+    pub const fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// The id of its first process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
+    /// Stops it, ending its sessions; `false` when it had to be killed.
+    ///
+    /// # Errors
+    /// When it can't be signalled.
+    pub fn stop(mut self) -> Result<bool, ServersError> {
+        self.child.stop(Duration::from_secs(20))
+    }
+}
+
+/// Makes the folder; says who the server must run as, when not as we do.
+fn prepare_folder(folder: &Path) -> Result<Option<u32>, ServersError> {
+    std::fs::create_dir_all(folder).map_err(|source| ServersError::File {
+        action: "making",
+        path: folder.to_owned(),
+        source,
+    })?;
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(None);
+    }
+    give(folder, 0o700)?;
+    for above in folder.ancestors().skip(1) {
+        let meta = std::fs::metadata(above).map_err(|source| ServersError::File {
+            action: "looking at",
+            path: above.to_owned(),
+            source,
+        })?;
+        let open = meta.mode() & 0o001 != 0 || (meta.uid() == NOBODY && meta.mode() & 0o100 != 0);
+        if !open {
+            return Err(ServersError::Unreachable { uid: NOBODY, path: above.to_owned() });
+        }
+    }
+    Ok(Some(NOBODY))
+}
+
+fn give(path: &Path, mode: u32) -> Result<(), ServersError> {
+    chown(path, Some(NOBODY), Some(NOBODY))
+        .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)))
+        .map_err(|source| ServersError::File { action: "handing to PostgreSQL's user", path: path.to_owned(), source })
+}
+
+fn command(programs: &Programs, program: &str, folder: &Path, owner: Option<u32>) -> Command {
+    let mut command = Command::new(programs.postgres_bin.join(program));
+    command.current_dir(folder).env("LC_ALL", "C.UTF-8").env("HOME", folder).env_remove("PGDATA").env_remove("PGPORT");
+    if let Some(id) = owner {
+        command.uid(id).gid(id);
+    }
+    command
+}
+
+/// `initdb` into a neighbouring folder that gets its name only when all is done: a crash on the way leaves no half cluster.
+fn make_cluster(
+    programs: &Programs,
+    options: &PostgresOptions,
+    folder: &Path,
+    cluster: &Path,
+    owner: Option<u32>,
+) -> Result<(), ServersError> {
+    let half_made = folder.join("cluster.new");
+    let file = |action, path: &Path| {
+        let path = path.to_owned();
+        move |source| ServersError::File { action, path, source }
+    };
+    if half_made.exists() {
+        std::fs::remove_dir_all(&half_made).map_err(file("clearing", &half_made))?;
+    }
+    let password_file = folder.join("superuser.password");
+    std::fs::write(&password_file, format!("{}\n", options.superuser_password))
+        .and_then(|()| std::fs::set_permissions(&password_file, std::fs::Permissions::from_mode(0o600)))
+        .map_err(file("writing", &password_file))?;
+    if owner.is_some() {
+        give(&password_file, 0o600)?;
+    }
+    let mut initdb = command(programs, "initdb", folder, owner);
+    initdb.arg("-D").arg(&half_made).args(["-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]);
+    initdb.arg("--pwfile").arg(&password_file);
+    match options.durability {
+        Durability::Kept => initdb.args(["-A", "scram-sha-256"]),
+        Durability::Throwaway => initdb.args(["-A", "trust", "--no-sync"]),
+    };
+    let log = folder.join("initdb.log");
+    let mut child = spawn(Launch {
+        command: initdb,
+        name: "initdb".to_owned(),
+        log: log.clone(),
+        stop_signal: Signal::SIGTERM,
+        death_signal: Signal::SIGKILL,
+    })?;
+    // A clean end is the readiness of this one, so an exit code other than 0 is the only failure.
+    let made = half_made.join("PG_VERSION");
+    let outcome = child.wait_until_ready(PATIENCE, || false);
+    std::fs::remove_file(&password_file).map_err(file("removing", &password_file))?;
+    match outcome {
+        Err(ServersError::Died { status, .. }) if status == "exit code 0" && made.is_file() => {
+            std::fs::rename(&half_made, cluster).map_err(file("naming", cluster))
+        }
+        Err(error) => Err(error),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// A server whose starter was killed is ending and holds the cluster for a moment more. Its lock file names its process
+/// on the first line; what still runs after that time is for the new server to refuse.
+fn wait_for_the_last(cluster: &Path) {
+    let holder = || -> Option<u32> {
+        std::fs::read_to_string(cluster.join("postmaster.pid")).ok()?.lines().next()?.trim().parse().ok()
+    };
+    let started = Instant::now();
+    while started.elapsed() < LAST_PATIENCE {
+        let runs = holder().is_some_and(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres")
+        });
+        if !runs {
+            return;
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn run(
+    programs: &Programs,
+    options: &PostgresOptions,
+    folder: &Path,
+    cluster: &Path,
+    owner: Option<u32>,
+) -> Result<Child, ServersError> {
+    let mut postgres = command(programs, "postgres", folder, owner);
+    postgres.arg("-D").arg(cluster);
+    let port = options.port.to_string();
+    let connections = options.max_connections.to_string();
+    let settings = [
+        ("listen_addresses", "127.0.0.1"),
+        ("port", port.as_str()),
+        ("unix_socket_directories", ""),
+        ("max_connections", connections.as_str()),
+        ("shared_buffers", "32MB"),
+        ("log_timezone", "UTC"),
+        ("timezone", "UTC"),
+        ("password_encryption", "scram-sha-256"),
+    ];
+    let unsafe_settings = [("fsync", "off"), ("synchronous_commit", "off"), ("full_page_writes", "off")];
+    let extra = if options.durability == Durability::Throwaway { unsafe_settings.as_slice() } else { &[] };
+    for (name, value) in settings.iter().chain(extra) {
+        postgres.arg("-c").arg(format!("{name}={value}"));
+    }
+    let mut child = spawn(Launch {
+        command: postgres,
+        name: "postgres".to_owned(),
+        log: folder.join("postgres.log"),
+        stop_signal: Signal::SIGINT,
+        death_signal: Signal::SIGINT,
+    })?;
+    child.wait_until_ready(PATIENCE, || takes_logins(options.port))?;
+    Ok(child)
+}
+
+/// Whether a PostgreSQL server on this port answers a login with anything but "starting up" or "shutting down"
+/// (<https://www.postgresql.org/docs/current/protocol-message-formats.html>, StartupMessage).
+fn takes_logins(port: u16) -> bool {
+    const CANNOT_CONNECT_NOW: &[u8] = b"C57P03\0";
+    let hello = || -> std::io::Result<Vec<u8>> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_millis(200))?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        let body = b"\x00\x03\x00\x00user\0postgres\0database\0postgres\0\0";
+        let length = u32::try_from(body.len() + 4).unwrap_or(0);
+        stream.write_all(&[&length.to_be_bytes()[..], body].concat())?;
+        let mut answer = vec![0u8; 512];
+        let read = stream.read(&mut answer)?;
+        answer.truncate(read);
+        Ok(answer)
+    };
+    let Ok(answer) = hello() else { return false };
+    match answer.first() {
+        Some(b'R') => true,
+        Some(b'E') => !answer.windows(CANNOT_CONNECT_NOW.len()).any(|part| part == CANNOT_CONNECT_NOW),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::free_port;
+
+    fn open_tempdir() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+        folder
+    }
+
+    fn options(folder: &Path, durability: Durability) -> PostgresOptions {
+        PostgresOptions {
+            folder: folder.join("pg"),
+            port: free_port().unwrap(),
+            superuser_password: "secret1".into(),
+            durability,
+            max_connections: 20,
+        }
+    }
+
+    /// `psql -c` with a password; `true` when it worked.
+    fn asks(programs: &Programs, url: &str) -> bool {
+        let psql = programs.postgres_bin.join("psql");
+        Command::new(psql).args([url, "-qtAc", "select 1"]).output().unwrap().status.success()
+    }
+
+    #[test]
+    fn a_kept_cluster_starts_twice_and_asks_for_its_password() {
+        let folder = open_tempdir();
+        let programs = Programs::usual().unwrap();
+        let options = options(folder.path(), Durability::Kept);
+        for _ in 0..2 {
+            let server = PostgresServer::start(&programs, &options).unwrap();
+            assert!(asks(&programs, &server.admin_url("postgres")));
+            assert!(!asks(&programs, &server.url("postgres", "wrong", "postgres")));
+            assert!(server.stop().unwrap());
+            assert!(!takes_logins(options.port));
+        }
+        assert!(!folder.path().join("pg/superuser.password").exists());
+    }
+
+    #[test]
+    fn a_throwaway_cluster_needs_no_password() {
+        let folder = open_tempdir();
+        let programs = Programs::usual().unwrap();
+        let server = PostgresServer::start(&programs, &options(folder.path(), Durability::Throwaway)).unwrap();
+        assert!(asks(&programs, &server.url("postgres", "anything", "postgres")));
+    }
+
+    #[test]
+    fn a_folder_that_postgres_cannot_reach_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let started =
+            PostgresServer::start(&Programs::usual().unwrap(), &options(folder.path(), Durability::Throwaway));
+        match started {
+            Err(ServersError::Unreachable { path, .. }) => assert_eq!(path, folder.path()),
+            Err(error) => panic!("{error}"),
+            // Not root: PostgreSQL runs as we do and can reach it.
+            Ok(_) => assert!(!nix::unistd::geteuid().is_root()),
+        }
+    }
+}
