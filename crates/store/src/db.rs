@@ -1,0 +1,273 @@
+//! The pool, the unit of work, and the tables every agent has: inbox and outbox.
+
+use domain::ids::{MessageId, UserId};
+use domain::time::UnixMs;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Postgres, Transaction};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::StoreError;
+use crate::value::{Reader, Stamp};
+
+/// Connections of one process.
+const POOL_SIZE: u32 = 4;
+/// How long a unit waits for a connection.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// One process's way to the database.
+#[derive(Debug, Clone)]
+pub struct Db {
+    pool: PgPool,
+}
+
+/// A message that waits for the broker, committed with the rows it speaks of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Message id; published as `Nats-Msg-Id`.
+    pub id: uuid::Uuid,
+    /// Subject.
+    pub subject: String,
+    /// `{"name": "value"}`.
+    pub headers: serde_json::Value,
+    /// Encoded message.
+    pub payload: Vec<u8>,
+    /// After this it need not be published; `None` for facts.
+    pub valid_until: Option<UnixMs>,
+}
+
+/// One transaction. Dropped without [`Unit::commit`] it leaves nothing behind.
+#[derive(Debug)]
+pub struct Unit {
+    transaction: Transaction<'static, Postgres>,
+    tenant: Option<UserId>,
+}
+
+impl Db {
+    /// Opens a small pool. `role_hint` becomes the connection's `application_name` (the agent's name). Statements are
+    /// given up after 4 s, waits for a lock after 3 s, and a transaction left open by a hung handler after 15 s.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`] when the URL does not parse or nothing answers.
+    pub async fn connect(url: &str, role_hint: &str) -> Result<Self, StoreError> {
+        let options = PgConnectOptions::from_str(url)?
+            .application_name(role_hint)
+            .options([
+                ("statement_timeout", "4000"),
+                ("lock_timeout", "3000"),
+                ("idle_in_transaction_session_timeout", "15000"),
+                ("timezone", "UTC"),
+            ])
+            .disable_statement_logging();
+        let pool = PgPoolOptions::new()
+            .max_connections(POOL_SIZE)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options)
+            .await?;
+        Ok(Self { pool })
+    }
+
+    /// Starts a transaction without a tenant.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn begin(&self) -> Result<Unit, StoreError> {
+        Ok(Unit { transaction: self.pool.begin().await?, tenant: None })
+    }
+
+    /// The database's clock, which rows are stamped by.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn now(&self) -> Result<UnixMs, StoreError> {
+        let stamp: Stamp = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&self.pool).await?;
+        Ok(stamp.0)
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// The oldest waiting messages of `agent`, in the order they were put.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn outbox_pending(&self, agent: &str, limit: i64) -> Result<Vec<OutboxRow>, StoreError> {
+        self.outbox_pending_besides(agent, limit, &[]).await
+    }
+
+    /// The oldest waiting messages of `agent` but for `besides`, in the order they were put: messages that can't be
+    /// published now must not hide those behind them.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn outbox_pending_besides(
+        &self,
+        agent: &str,
+        limit: i64,
+        besides: &[uuid::Uuid],
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT message_id, subject, headers, payload, valid_until FROM outbox
+             WHERE agent = $1 AND message_id <> ALL($3) ORDER BY position LIMIT $2",
+        )
+        .bind(agent)
+        .bind(limit)
+        .bind(besides)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let row = Reader::new("outbox", row);
+                Ok(OutboxRow {
+                    id: row.uuid("message_id")?,
+                    subject: row.text("subject")?,
+                    headers: row.json("headers")?,
+                    payload: row.get("payload")?,
+                    valid_until: row.maybe_time("valid_until")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Forgets published messages.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn outbox_delete(&self, agent: &str, ids: &[uuid::Uuid]) -> Result<(), StoreError> {
+        sqlx::query("DELETE FROM outbox WHERE agent = $1 AND message_id = ANY($2)")
+            .bind(agent)
+            .bind(ids)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    /// Forgets inbox rows of `agent` older than `before`, `batch` at a time, and says how many went. Call it until it
+    /// says 0. Nothing is redelivered after 7 days.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn inbox_forget(&self, agent: &str, before: UnixMs, batch: i64) -> Result<u64, StoreError> {
+        let done = sqlx::query(
+            "DELETE FROM inbox WHERE agent = $1 AND message_id IN
+               (SELECT message_id FROM inbox WHERE agent = $1 AND received_at < $2 ORDER BY received_at LIMIT $3)",
+        )
+        .bind(agent)
+        .bind(Stamp(before))
+        .bind(batch)
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// The pool itself, for what this crate does not offer.
+    #[must_use]
+    pub const fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+impl Unit {
+    /// From here to the end of the transaction, rows of `user` (and of nobody else) are seen and written.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn set_tenant(&mut self, user: UserId) -> Result<(), StoreError> {
+        sqlx::query("SELECT set_config('app.tenant', $1, true)")
+            .bind(user.to_string())
+            .execute(&mut *self.transaction)
+            .await?;
+        self.tenant = Some(user);
+        Ok(())
+    }
+
+    /// Whose rows this unit sees.
+    #[must_use]
+    pub const fn tenant(&self) -> Option<UserId> {
+        self.tenant
+    }
+
+    /// The database's clock, not the transaction's start.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn now(&mut self) -> Result<UnixMs, StoreError> {
+        let stamp: Stamp = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(self.conn()).await?;
+        Ok(stamp.0)
+    }
+
+    /// Records that `agent` handles a message; `false` when it did so before. A second delivery that runs at the same
+    /// time waits here for the first.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn inbox_insert(&mut self, agent: &str, id: MessageId) -> Result<bool, StoreError> {
+        let done = sqlx::query("INSERT INTO inbox (agent, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(agent)
+            .bind(id.0)
+            .execute(self.conn())
+            .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    /// Puts a message of `agent` behind those that wait. The same id twice is one message.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn outbox_put(&mut self, agent: &str, row: &OutboxRow) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO outbox (agent, message_id, subject, headers, payload, valid_until)
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        )
+        .bind(agent)
+        .bind(row.id)
+        .bind(&row.subject)
+        .bind(&row.headers)
+        .bind(&row.payload)
+        .bind(row.valid_until.map(Stamp))
+        .execute(self.conn())
+        .await?;
+        Ok(())
+    }
+
+    /// Makes it so.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]; whether it was committed is then not known.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.transaction.commit().await?)
+    }
+
+    /// Takes everything back.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`]; it is taken back then too, by the server.
+    pub async fn rollback(self) -> Result<(), StoreError> {
+        Ok(self.transaction.rollback().await?)
+    }
+
+    /// The connection, for what this crate does not offer.
+    pub fn conn(&mut self) -> &mut PgConnection {
+        &mut self.transaction
+    }
+
+    /// Makes sure that the unit works for `user`: takes them as tenant when there is none.
+    pub(crate) async fn require(&mut self, user: UserId) -> Result<(), StoreError> {
+        match self.tenant {
+            Some(tenant) if tenant == user => Ok(()),
+            Some(_) => Err(StoreError::WrongTenant { asked: user }),
+            None => self.set_tenant(user).await,
+        }
+    }
+
+    /// The tenant, which a write needs.
+    pub(crate) fn required(&self) -> Result<UserId, StoreError> {
+        self.tenant.ok_or(StoreError::NoTenant)
+    }
+}

@@ -1,0 +1,119 @@
+//! The grants that each kind of process needs for the functions of this crate, for `AgentSpec::tables`.
+
+use domain::agent::TableGrant;
+
+const fn grant(table: &'static str, rights: &'static str) -> TableGrant {
+    TableGrant { table, rights }
+}
+
+const INBOX: TableGrant = grant("inbox", "SELECT, INSERT, DELETE");
+const OUTBOX: TableGrant = grant("outbox", "SELECT, INSERT, DELETE");
+const APPROVAL_STEP: TableGrant = grant("approval_requests(status, changed_at)", "UPDATE");
+const PERMIT_STEP: TableGrant = grant("permits(state, changed_at)", "UPDATE");
+
+/// Takes commands and publishes: inbox and outbox only.
+pub const MESSAGING: &[TableGrant] = &[INBOX, OUTBOX];
+
+/// Plans orders: reads what is held and the venues' rules.
+pub const PLANNER: &[TableGrant] = &[
+    INBOX,
+    OUTBOX,
+    grant("instruments", "SELECT"),
+    grant("kill_levels", "SELECT"),
+    grant("users", "SELECT"),
+    grant("positions", "SELECT"),
+];
+
+/// The one writer of the ledger.
+pub const TREASURY: &[TableGrant] = &[
+    INBOX,
+    OUTBOX,
+    grant("users", "SELECT, INSERT"),
+    grant("accounts", "SELECT, INSERT, UPDATE"),
+    grant("rails_state", "SELECT, INSERT, UPDATE"),
+    grant("positions", "SELECT, INSERT, UPDATE, DELETE"),
+    grant("reservations", "SELECT, INSERT, UPDATE, DELETE"),
+    grant("permit_stamps", "SELECT, INSERT"),
+    grant("unapproved_notionals", "SELECT, INSERT"),
+    grant("equity_daily", "SELECT, INSERT, UPDATE"),
+    grant("instruments", "SELECT"),
+    grant("kill_levels", "SELECT"),
+    grant("approvers", "SELECT"),
+    grant("policy_decisions", "SELECT, INSERT"),
+    grant("approval_requests", "SELECT, INSERT"),
+    APPROVAL_STEP,
+    grant("approval_entries", "SELECT"),
+    grant("approval_resolutions", "SELECT, INSERT"),
+    grant("permits", "SELECT, INSERT"),
+    PERMIT_STEP,
+    grant("orders", "SELECT"),
+    grant("orders(outcome_posted)", "UPDATE"),
+    grant("fills", "SELECT"),
+    grant("fills(posted_at)", "UPDATE"),
+    grant("audit_heads", "SELECT, INSERT, UPDATE"),
+    grant("trade_audit", "SELECT, INSERT"),
+];
+
+/// Sends orders to venues.
+pub const DESK: &[TableGrant] = &[
+    INBOX,
+    OUTBOX,
+    grant("instruments", "SELECT, INSERT, UPDATE"),
+    grant("kill_levels", "SELECT"),
+    grant("permits", "SELECT"),
+    PERMIT_STEP,
+    grant("orders", "SELECT, INSERT"),
+    grant("orders(state, filled, venue_order_id, code, updated_at, sent_at)", "UPDATE"),
+    grant("fills", "SELECT, INSERT"),
+    grant("audit_heads", "SELECT, INSERT, UPDATE"),
+    grant("trade_audit", "SELECT, INSERT"),
+];
+
+/// Starts processes, stores people's words, raises the kill level, signs audit heads, shows the ledger.
+pub const SUPERVISOR: &[TableGrant] = &[
+    INBOX,
+    OUTBOX,
+    grant("users", "SELECT"),
+    grant("accounts", "SELECT"),
+    grant("rails_state", "SELECT"),
+    grant("positions", "SELECT"),
+    grant("reservations", "SELECT"),
+    grant("permit_stamps", "SELECT"),
+    grant("unapproved_notionals", "SELECT"),
+    grant("equity_daily", "SELECT"),
+    grant("instruments", "SELECT"),
+    grant("policy_decisions", "SELECT"),
+    grant("permits", "SELECT"),
+    grant("orders", "SELECT"),
+    grant("fills", "SELECT"),
+    // Who may approve is set by an administrator: a gateway that could add a key could approve anything.
+    grant("approvers", "SELECT"),
+    grant("approval_requests", "SELECT"),
+    APPROVAL_STEP,
+    grant("approval_entries", "SELECT, INSERT"),
+    grant("approval_resolutions", "SELECT, INSERT"),
+    grant("kill_levels", "SELECT, INSERT"),
+    grant("restarts", "SELECT, INSERT"),
+    grant("declared_state", "SELECT, INSERT, UPDATE"),
+    grant("audit_heads", "SELECT, INSERT, UPDATE"),
+    grant("trade_audit", "SELECT, INSERT"),
+    grant("governance_head", "SELECT, UPDATE"),
+    grant("governance_audit", "SELECT, INSERT"),
+];
+
+/// Verifies and explains; the login is `audit_verify`. Reads rows of all users, writes nothing.
+pub const AUDIT_VERIFY: &[TableGrant] = &[
+    grant("users", "SELECT"),
+    grant("policy_decisions", "SELECT"),
+    grant("approval_requests", "SELECT"),
+    grant("approval_entries", "SELECT"),
+    grant("approval_resolutions", "SELECT"),
+    grant("permits", "SELECT"),
+    grant("orders", "SELECT"),
+    grant("fills", "SELECT"),
+    grant("kill_levels", "SELECT"),
+    grant("audit_heads", "SELECT"),
+    grant("trade_audit", "SELECT"),
+    grant("governance_head", "SELECT"),
+    grant("governance_audit", "SELECT"),
+];

@@ -1,0 +1,10 @@
+//! The store against a real Postgres, one server for all tests of this process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)] // a failed step is a failed test
+
+mod audit;
+mod isolation;
+mod ledger;
+mod samples;
+mod schema;
+mod states;
+mod support;
