@@ -1,0 +1,293 @@
+//! The paper exchange as the desk sees it: the core, its journal, and time that passes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use domain::market::{Instrument, InstrumentId, Symbol, Venue};
+use domain::money::Quantity;
+use domain::order::{Fill, OrderState, OrderStatus};
+use domain::time::Clock;
+
+use super::PaperConfig;
+use super::core::{Decision, PaperCore};
+use super::journal::Journal;
+use super::state::Effect;
+use crate::error::VenueError;
+use crate::exchange::{Balance, CancelOutcome, Exchange, OrderRequest, Outcome};
+use crate::feed::FeedEvent;
+
+/// The paper exchange. Clones are the same exchange.
+#[derive(Clone)]
+pub struct PaperExchange {
+    inner: Arc<Mutex<Inner>>,
+    clock: Arc<dyn Clock>,
+    venue: Venue,
+}
+
+struct Inner {
+    core: PaperCore,
+    journal: Journal,
+    lose_replies: u32,
+    /// A decision could not be written or did not fit: what is in memory is not what a restart will find.
+    broken: bool,
+}
+
+impl Inner {
+    /// Written first, done second.
+    fn commit(&mut self, decision: &Decision) -> Result<(), VenueError> {
+        if decision.is_empty() {
+            return Ok(());
+        }
+        self.broken = true;
+        self.journal.append(&decision.effects)?;
+        self.core.commit(decision).map_err(|misfit| {
+            tracing::error!(%misfit, "a decision of the paper exchange does not fit its own account");
+            VenueError::JournalBroken
+        })?;
+        self.broken = false;
+        Ok(())
+    }
+}
+
+impl PaperExchange {
+    /// Opens the journal, replays it and takes over from there. On the first start the account is opened with
+    /// [`PaperConfig::opening`]; afterwards the journal says what it holds.
+    ///
+    /// # Errors
+    /// [`VenueError::JournalCorrupt`], [`VenueError::JournalInUse`], [`VenueError::Config`], [`VenueError::File`].
+    pub fn open(config: PaperConfig, clock: Arc<dyn Clock>) -> Result<Self, VenueError> {
+        let (journal, decisions) = Journal::open(&config.journal)?;
+        let (venue, path) = (config.venue, config.journal.clone());
+        let mut core = PaperCore::new(config)?;
+        for (at, effects) in decisions.into_iter().enumerate() {
+            core.commit(&Decision::of(effects)).map_err(|misfit| VenueError::JournalCorrupt {
+                path: path.clone(),
+                line: at + 1,
+                reason: misfit.to_string(),
+            })?;
+        }
+        let mut inner = Inner { core, journal, lose_replies: 0, broken: false };
+        if !inner.core.state().is_open() {
+            let opening = inner.core.opening();
+            inner.commit(&opening)?;
+        }
+        Ok(Self { inner: Arc::new(Mutex::new(inner)), clock, venue })
+    }
+
+    /// Market data: moves the book and fills resting orders. Returns the orders that changed, after they are on disk.
+    ///
+    /// # Errors
+    /// [`VenueError::JournalBroken`], [`VenueError::File`], [`VenueError::Amount`].
+    pub async fn feed(&self, event: &FeedEvent) -> Result<Vec<OrderStatus>, VenueError> {
+        let now = self.clock.now();
+        {
+            let mut inner = self.lock()?;
+            if !inner.core.rests(&event.symbol) {
+                // The common case never touches the disk.
+                inner.core.feed(event, now)?;
+                return Ok(Vec::new());
+            }
+        }
+        let event = event.clone();
+        self.on_disk(move |inner| {
+            let decision = inner.core.feed(&event, now)?;
+            inner.commit(&decision)?;
+            let mut changed: Vec<&str> = decision.effects.iter().filter_map(filled_order).collect();
+            changed.dedup();
+            Ok(changed.into_iter().filter_map(|id| inner.core.status(id)).collect())
+        })
+        .await
+    }
+
+    /// Market data was lost: no matching until the next snapshot of the instrument, or of all.
+    pub fn lost(&self, symbol: Option<&Symbol>) {
+        if let Ok(mut inner) = self.lock() {
+            inner.core.lost(symbol);
+        }
+    }
+
+    /// The next accepted orders lose their reply: the caller sees [`Outcome::Unknown`]. For drills and tests.
+    pub fn lose_replies(&self, count: u32) {
+        if let Ok(mut inner) = self.lock() {
+            inner.lose_replies = count;
+        }
+    }
+
+    /// All fills so far, in order.
+    ///
+    /// # Errors
+    /// [`VenueError::JournalBroken`].
+    pub fn fills(&self) -> Result<Vec<Fill>, VenueError> {
+        Ok(self.lock()?.core.state().fills().to_vec())
+    }
+
+    /// Bought less sold, by instrument.
+    ///
+    /// # Errors
+    /// [`VenueError::JournalBroken`].
+    pub fn positions(&self) -> Result<BTreeMap<InstrumentId, Quantity>, VenueError> {
+        Ok(self.lock()?.core.state().positions())
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, Inner>, VenueError> {
+        usable(&self.inner)
+    }
+
+    /// Runs something that waits for the disk where it holds nobody up.
+    async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Inner) -> Result<T, VenueError> + Send + 'static,
+    ) -> Result<T, VenueError> {
+        let inner = Arc::clone(&self.inner);
+        let task = tokio::task::spawn_blocking(move || work(&mut *usable(&inner)?));
+        task.await.map_err(|_| VenueError::JournalBroken)?
+    }
+
+    async fn match_order(&self, order: &OrderRequest, reply_lost: bool) -> Result<Outcome, VenueError> {
+        let (order, now) = (order.clone(), self.clock.now());
+        self.on_disk(move |inner| {
+            if let Some(known) = inner.core.known(&order) {
+                return Ok(known);
+            }
+            let decision = inner.core.place(&order, now)?;
+            inner.commit(&decision)?;
+            let outcome = inner.core.known(&order).ok_or(VenueError::JournalBroken)?;
+            let accepted = matches!(outcome, Outcome::Placed(_));
+            if accepted && (reply_lost || inner.lose_replies > 0) {
+                inner.lose_replies = inner.lose_replies.saturating_sub(1);
+                return Ok(Outcome::Unknown { reason: "the reply was lost".to_owned() });
+            }
+            Ok(outcome)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Exchange for PaperExchange {
+    fn venue(&self) -> Venue {
+        self.venue
+    }
+
+    async fn place(&self, order: &OrderRequest) -> Outcome {
+        let drawn = match self.lock() {
+            Ok(inner) => inner.core.draw(&order.client_order_id),
+            Err(error) => return Outcome::Unknown { reason: error.to_string() },
+        };
+        if drawn.latency_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(drawn.latency_ms)).await;
+        }
+        match self.match_order(order, drawn.reply_lost).await {
+            Ok(outcome) => outcome,
+            // Nothing of it was written.
+            Err(VenueError::Amount(_)) => Outcome::Rejected { code: "AMOUNT_OUT_OF_RANGE".to_owned() },
+            Err(error) => Outcome::Unknown { reason: error.to_string() },
+        }
+    }
+
+    async fn query(&self, _: &InstrumentId, client_order_id: &str) -> Result<Option<OrderStatus>, VenueError> {
+        Ok(self.lock()?.core.status(client_order_id))
+    }
+
+    async fn cancel(&self, _: &InstrumentId, client_order_id: &str) -> CancelOutcome {
+        let (id, now) = (client_order_id.to_owned(), self.clock.now());
+        let cancelled = self
+            .on_disk(move |inner| {
+                let decision = inner.core.cancel(&id, now);
+                inner.commit(&decision)?;
+                let Some(status) = inner.core.status(&id) else { return Ok(CancelOutcome::NotFound) };
+                let done = !decision.is_empty() && status.state == OrderState::Cancelled;
+                Ok(if done { CancelOutcome::Cancelled(status) } else { CancelOutcome::AlreadyOver(status) })
+            })
+            .await;
+        cancelled.unwrap_or_else(|error| CancelOutcome::Unknown { reason: error.to_string() })
+    }
+
+    async fn open_orders(&self) -> Result<Vec<OrderStatus>, VenueError> {
+        Ok(self.lock()?.core.open_orders())
+    }
+
+    async fn balances(&self) -> Result<Vec<Balance>, VenueError> {
+        Ok(self.lock()?.core.state().balances())
+    }
+
+    async fn instruments(&self) -> Result<Vec<Instrument>, VenueError> {
+        Ok(self.lock()?.core.config().instruments.clone())
+    }
+}
+
+/// A panic while it was held leaves it poisoned: as good as broken.
+fn usable(inner: &Mutex<Inner>) -> Result<MutexGuard<'_, Inner>, VenueError> {
+    match inner.lock() {
+        Ok(inner) if !inner.broken => Ok(inner),
+        _ => Err(VenueError::JournalBroken),
+    }
+}
+
+fn filled_order(effect: &Effect) -> Option<&str> {
+    match effect {
+        Effect::Filled { client_order_id, .. } => Some(client_order_id),
+        _ => None,
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use domain::ids::OrderId;
+    use domain::market::InstrumentId;
+    use domain::money::{Price, Quantity};
+    use domain::order::{OrderType, Side, TimeInForce};
+    use domain::time::UnixMs;
+    use rust_decimal::Decimal;
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> UnixMs {
+            UnixMs(0)
+        }
+    }
+
+    #[tokio::test]
+    async fn when_the_record_cannot_be_written_nothing_is_claimed_any_more() {
+        let config = PaperConfig {
+            venue: Venue::Paper,
+            instruments: Vec::new(),
+            opening: BTreeMap::new(),
+            maker_fee_percent: Decimal::ZERO,
+            taker_fee_percent: Decimal::ZERO,
+            latency_ms: 0..=0,
+            reject_bps: 0,
+            lost_reply_bps: 0,
+            max_book_age_ms: 1_000,
+            seed: 1,
+            journal: "/dev/full".into(),
+        };
+        let mut core = PaperCore::new(config).unwrap();
+        let opening = core.opening();
+        core.commit(&opening).unwrap();
+        let inner = Inner { core, journal: Journal::on_a_full_disk(), lose_replies: 0, broken: false };
+        let (inner, clock) = (Arc::new(Mutex::new(inner)), Arc::new(Still));
+        let paper = PaperExchange { inner, clock, venue: Venue::Paper };
+        let instrument = InstrumentId { venue: Venue::Paper, symbol: Symbol::parse("BTCUSDT").unwrap() };
+        let order = OrderRequest {
+            client_order_id: "s1".into(),
+            order_id: OrderId(uuid::Uuid::nil()),
+            instrument: instrument.clone(),
+            side: Side::Buy,
+            order_type: OrderType::Limit,
+            time_in_force: TimeInForce::ImmediateOrCancel,
+            quantity: Quantity::parse("1").unwrap(),
+            worst_price: Price::parse("1").unwrap(),
+        };
+        for _ in 0..2 {
+            assert!(matches!(paper.place(&order).await, Outcome::Unknown { .. }), "not even a refusal is certain");
+            assert!(matches!(paper.query(&instrument, "s1").await, Err(VenueError::JournalBroken)));
+            assert!(matches!(paper.cancel(&instrument, "s1").await, CancelOutcome::Unknown { .. }));
+            assert!(paper.fills().is_err() && paper.open_orders().await.is_err() && paper.balances().await.is_err());
+        }
+    }
+}
