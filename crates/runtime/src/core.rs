@@ -1,0 +1,125 @@
+//! What all parts of one running process share.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bus::Bus;
+use domain::agent::AgentSpec;
+use domain::ids::{BootId, CorrelationId, MessageId, UserId};
+use domain::message::{Header, Message};
+use domain::subject::{Priority, Route};
+use domain::time::Clock;
+use futures::future::try_join_all;
+use store::{Db, OutboxRow};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::agent::{HandleError, chain};
+use crate::clock::new_id;
+use crate::config::ProcessConfig;
+use crate::market::MarketView;
+use crate::meters;
+use crate::process::RunError;
+use crate::relay::{self, Relay};
+use crate::trace;
+use crate::vitals::Vitals;
+
+/// What every process may publish, announced or not.
+const EVERYBODYS: [Route; 3] = [Route::Heartbeat, Route::Notice, Route::Alert];
+
+/// One running process.
+pub(crate) struct Core {
+    pub(crate) spec: AgentSpec,
+    pub(crate) boot_id: BootId,
+    pub(crate) config: Arc<ProcessConfig>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) bus: Bus,
+    pub(crate) db: Option<Db>,
+    pub(crate) relay: Option<Relay>,
+    pub(crate) market: MarketView,
+    pub(crate) vitals: Arc<Vitals>,
+    /// Cancelled when the process drains.
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) failure: Mutex<Option<RunError>>,
+}
+
+impl Core {
+    /// Drains, and makes the process end with `error`. The first error stays.
+    pub(crate) fn fail(&self, error: RunError) {
+        tracing::error!(%error, "this process must end");
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.shutdown.cancel();
+    }
+
+    /// The head of a new chain.
+    pub(crate) fn root_header(&self, user_id: UserId) -> Header {
+        self.root_of(new_id(self.clock.as_ref()), user_id)
+    }
+
+    /// The head of a chain whose root id is a function of what it is about.
+    pub(crate) fn root_of(&self, id: Uuid, user_id: UserId) -> Header {
+        let mut header = Header {
+            message_id: MessageId(id),
+            correlation_id: CorrelationId(id),
+            source_agent: self.spec.name.to_owned(),
+            made_at: self.clock.now(),
+            priority: u8::try_from(Priority::Low.number()).unwrap_or(0),
+            user_id,
+            valid_until: None,
+            traceparent: None,
+        };
+        trace::enter(&mut header);
+        header
+    }
+
+    /// Outputs as outbox rows.
+    ///
+    /// # Errors
+    /// [`HandleError::Fatal`] for a message that the SPEC does not announce: NATS would refuse it.
+    pub(crate) fn rows(&self, parent: &Header, out: Vec<Message>) -> Result<Vec<OutboxRow>, HandleError> {
+        self.announced(&out)?;
+        meters::emitted(self.spec.name, &out);
+        let now = self.clock.now();
+        let rows = out.into_iter().map(|message| {
+            let valid_until = message.valid_until;
+            relay::row(Bus::encode(&message.into_child(parent, self.spec.name, now)), valid_until)
+        });
+        Ok(rows.collect())
+    }
+
+    /// Publishes outputs without an outbox.
+    ///
+    /// # Errors
+    /// [`HandleError::Retry`] when one was not stored, [`HandleError::Fatal`] for one that the SPEC does not announce.
+    pub(crate) async fn emit(&self, parent: &Header, out: Vec<Message>) -> Result<(), HandleError> {
+        self.announced(&out)?;
+        meters::emitted(self.spec.name, &out);
+        let now = self.clock.now();
+        let envelopes: Vec<_> =
+            out.into_iter().map(|message| message.into_child(parent, self.spec.name, now)).collect();
+        let published = try_join_all(envelopes.iter().map(|envelope| self.bus.publish(envelope))).await;
+        published.map(drop).map_err(|error| HandleError::Retry(chain(&error)))
+    }
+
+    fn announced(&self, out: &[Message]) -> Result<(), HandleError> {
+        let granted = |route: &Route| self.spec.emits.contains(route) || EVERYBODYS.contains(route);
+        match out.iter().map(|m| m.subject.route()).find(|route| !granted(route)) {
+            Some(route) => {
+                Err(HandleError::Fatal(format!("{route:?} is not among the emits of {}'s SPEC", self.spec.name)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the store answers right now; remembers the answer. Agents without a store have nothing to ask.
+    pub(crate) async fn store_answers(&self) -> bool {
+        let Some(db) = &self.db else { return true };
+        let up = matches!(tokio::time::timeout(crate::pulse::PING_TIMEOUT, db.ping()).await, Ok(Ok(())));
+        if up {
+            self.vitals.answered("postgres", self.clock.now().0);
+        }
+        if self.vitals.set_store_up(up) {
+            tracing::warn!(up, "the store changed its state");
+        }
+        up
+    }
+}

@@ -1,0 +1,35 @@
+//! What every process of the swarm is made of: the loop that turns one message into zero or more messages inside one
+//! unit of work, and around it configuration, logs, metrics, health, heartbeats, timers and drain.
+//!
+//! An agent implements [`Agent`] and calls [`main`]. It never publishes, acknowledges, commits or reads a clock.
+//!
+//! Architecture invariant: this crate knows no agent and decides nothing about money. It depends on `domain`, `rails`
+//! (to combine copies of the kill level), `bus` and `store` alone. The one real clock of the house is in [`clock`]; nothing else may read the time.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod agent;
+pub mod clock;
+mod config;
+mod core;
+mod engine;
+mod hearing;
+mod http;
+mod intake;
+pub mod kill;
+mod logs;
+mod market;
+mod meters;
+mod process;
+mod pulse;
+mod relay;
+mod trace;
+mod vitals;
+mod work;
+
+pub use agent::{Agent, Ctx, HandleError, spec_faults};
+pub use config::{ConfigFaults, ProcessConfig};
+pub use market::MarketView;
+pub use process::{RunError, main, run};
+pub use tokio_util::sync::CancellationToken;
+pub use work::Work;

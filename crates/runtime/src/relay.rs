@@ -1,0 +1,311 @@
+//! The outbox relay: what was committed is published, and forgotten once the broker has it.
+//!
+//! One loop a process. A commit hands its rows over in memory; rows left in the table (a crash, a broker that was away)
+//! are swept up at the start and after every failure, under the same ids. So start-up and recovery are one path.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bus::{Bus, Encoded};
+use domain::time::{Clock, UnixMs};
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use store::{Db, OutboxRow};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::meters;
+
+/// Publishes that wait for the broker at once; more only make the latency of each longer.
+const FLIGHTS: usize = 64;
+/// Commits that may wait for the loop; those beyond are swept up from the table.
+const QUEUE: usize = 1_024;
+/// Publishes that rows of a sweep may take up: what was committed just now must never wait behind old trouble.
+const SWEPT_FLIGHTS: usize = FLIGHTS / 2;
+/// A sweep begins when at most so many are in flight.
+const SWEEP_BELOW: usize = FLIGHTS / 4;
+/// Between sweeps while a row is known to be left.
+const SWEEP_SOON: Duration = Duration::from_secs(1);
+/// Longest pause before a row that could not be published is tried again; it doubles from a second.
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Between sweeps when none is known to be left: for rows of a commit whose outcome nobody learned.
+const SWEEP_IDLE: Duration = Duration::from_secs(30);
+
+/// Dropped when the last row of a commit was published or given back to the table.
+type Done = Arc<oneshot::Sender<()>>;
+
+struct Batch {
+    rows: Vec<OutboxRow>,
+    done: Done,
+}
+
+/// Hands rows to the loop; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Relay {
+    queue: mpsc::Sender<Batch>,
+    leftovers: Arc<Notify>,
+}
+
+impl Relay {
+    /// The handle and the loop of `agent`'s outbox. The loop ends when `last_call` is cancelled and all it was given is
+    /// published. `swept` fires when the first sweep is done.
+    pub(crate) fn new(agent: &'static str, bus: Bus, db: Db, clock: Arc<dyn Clock>) -> (Self, RelayLoop) {
+        let (queue, incoming) = mpsc::channel(QUEUE);
+        let leftovers = Arc::new(Notify::new());
+        let relay = Self { queue, leftovers: Arc::clone(&leftovers) };
+        let work = RelayLoop {
+            agent,
+            bus,
+            db,
+            clock,
+            incoming,
+            leftovers,
+            known: HashSet::new(),
+            put_off: HashMap::new(),
+            backlog: false,
+            published: Vec::new(),
+            flights: FuturesUnordered::new(),
+            sweep_at: Instant::now(),
+        };
+        (relay, work)
+    }
+
+    /// Publishes committed rows. The receiver resolves (to an error, which is no fault) when each was published or is
+    /// left to the next sweep.
+    pub(crate) fn send(&self, rows: Vec<OutboxRow>) -> oneshot::Receiver<()> {
+        let (done, receiver) = oneshot::channel();
+        if !rows.is_empty() && self.queue.try_send(Batch { rows, done: Arc::new(done) }).is_err() {
+            self.sweep();
+        }
+        receiver
+    }
+
+    /// There may be rows in the table that nobody handed over.
+    pub(crate) fn sweep(&self) {
+        self.leftovers.notify_one();
+    }
+}
+
+struct Flight {
+    id: Uuid,
+    sent: bool,
+}
+
+/// The loop's state.
+pub(crate) struct RelayLoop {
+    agent: &'static str,
+    bus: Bus,
+    db: Db,
+    clock: Arc<dyn Clock>,
+    incoming: mpsc::Receiver<Batch>,
+    leftovers: Arc<Notify>,
+    /// Rows in flight or published and not deleted yet: a sweep leaves them alone.
+    known: HashSet<Uuid>,
+    /// Rows that could not be published: how often, and when they are tried again.
+    put_off: HashMap<Uuid, (u32, Instant)>,
+    /// The last sweep left rows in the table that it could have taken.
+    backlog: bool,
+    published: Vec<Uuid>,
+    flights: FuturesUnordered<BoxFuture<'static, Flight>>,
+    sweep_at: Instant,
+}
+
+impl RelayLoop {
+    /// Publishes until `last_call`. `swept` is told when the rows found at the start were tried.
+    pub(crate) async fn run(mut self, last_call: CancellationToken, swept: oneshot::Sender<()>) {
+        let mut swept = Some(swept);
+        self.sweep().await;
+        loop {
+            if self.flights.is_empty() || self.published.len() >= FLIGHTS {
+                self.forget().await;
+            }
+            if self.flights.is_empty() && !self.backlog {
+                drop(swept.take());
+            }
+            meters::outbox_in_flight(self.agent, self.flights.len());
+            tokio::select! {
+                biased;
+                Some(flight) = self.flights.next(), if !self.flights.is_empty() => self.landed(flight),
+                batch = self.incoming.recv(), if self.flights.len() < FLIGHTS => match batch {
+                    Some(batch) => self.take(batch),
+                    None => break,
+                },
+                () = self.leftovers.notified() => {
+                    // The broker may be back: what failed without it is not to wait.
+                    self.put_off.clear();
+                    self.sweep_at = self.sweep_at.min(Instant::now() + SWEEP_SOON);
+                }
+                () = tokio::time::sleep_until(self.sweep_at), if self.flights.len() <= SWEEP_BELOW => self.sweep().await,
+                () = last_call.cancelled() => break,
+            }
+        }
+        self.incoming.close();
+        while let Some(batch) = self.incoming.recv().await {
+            self.take(batch);
+        }
+        while let Some(flight) = self.flights.next().await {
+            self.landed(flight);
+        }
+        self.forget().await;
+    }
+
+    fn take(&mut self, batch: Batch) {
+        for row in batch.rows {
+            self.launch(row, Some(Arc::clone(&batch.done)));
+        }
+    }
+
+    fn launch(&mut self, row: OutboxRow, done: Option<Done>) {
+        if !self.known.insert(row.id) {
+            return;
+        }
+        let (bus, clock, agent) = (self.bus.clone(), Arc::clone(&self.clock), self.agent);
+        self.flights.push(Box::pin(async move {
+            let id = row.id;
+            let sent = publish(&bus, clock.as_ref(), agent, row, done.is_some()).await;
+            drop(done);
+            Flight { id, sent }
+        }));
+    }
+
+    fn landed(&mut self, flight: Flight) {
+        if flight.sent {
+            self.put_off.remove(&flight.id);
+            self.published.push(flight.id);
+        } else {
+            self.known.remove(&flight.id);
+            let failed = self.put_off.get(&flight.id).map_or(0, |(failed, _)| *failed);
+            let pause = pause_after(failed);
+            self.put_off.insert(flight.id, (failed.saturating_add(1), Instant::now() + pause));
+            self.sweep_at = self.sweep_at.min(Instant::now() + pause);
+        }
+    }
+
+    /// Deletes what was published. What can't be deleted is kept and deleted later; published once more after a crash
+    /// it carries the same id.
+    async fn forget(&mut self) {
+        if self.published.is_empty() {
+            return;
+        }
+        match self.db.outbox_delete(self.agent, &self.published).await {
+            Ok(()) => {
+                for id in self.published.drain(..) {
+                    self.known.remove(&id);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(error = crate::agent::chain(&error), "published outbox rows could not be deleted yet");
+                self.sweep_at = self.sweep_at.min(Instant::now() + SWEEP_SOON);
+            }
+        }
+    }
+
+    async fn sweep(&mut self) {
+        let now = Instant::now();
+        let waiting = self.put_off.iter().filter(|(_, (_, at))| *at > now);
+        let next = waiting.clone().map(|(_, (_, at))| *at).min();
+        let besides: Vec<Uuid> = self.known.iter().copied().chain(waiting.map(|(id, _)| *id)).collect();
+        let room = i64::try_from(SWEPT_FLIGHTS.saturating_sub(self.flights.len())).unwrap_or(0);
+        self.sweep_at = (now + SWEEP_IDLE).min(next.unwrap_or(now + SWEEP_IDLE));
+        let rows = match self.db.outbox_pending_besides(self.agent, room, &besides).await {
+            Ok(rows) => rows,
+            Err(error) => {
+                tracing::warn!(error = crate::agent::chain(&error), "the outbox could not be read");
+                self.sweep_at = Instant::now() + SWEEP_SOON;
+                return;
+            }
+        };
+        self.backlog = i64::try_from(rows.len()).is_ok_and(|n| n >= room);
+        if self.backlog {
+            self.sweep_at = now;
+        }
+        for row in rows {
+            self.launch(row, None);
+        }
+    }
+}
+
+/// The pause after a row failed for the `failed + 1`st time.
+fn pause_after(failed: u32) -> Duration {
+    SWEEP_SOON.saturating_mul(1_u32.checked_shl(failed).unwrap_or(u32::MAX)).min(LONGEST_PAUSE)
+}
+
+/// Publishes one row; `true` when the broker has it or nobody would act on it any more.
+async fn publish(bus: &Bus, clock: &dyn Clock, agent: &'static str, row: OutboxRow, is_new: bool) -> bool {
+    if row.valid_until.is_some_and(|end| end < clock.now()) {
+        tracing::warn!(subject = row.subject, id = %row.id, "an outbox message expired before it could be published");
+        meters::outbox_expired(agent);
+        return true;
+    }
+    let valid_until = row.valid_until;
+    let subject = row.subject.clone();
+    let message = encoded(row);
+    let sent = match bus.publish_encoded(&message, valid_until, &|| clock.now()).await {
+        Ok(published) if is_new && published.duplicate && published.tries == 1 => {
+            // Nobody has sent this before, yet the stream knows its id: ids can be foreseen, and whoever may publish to
+            // the stream may have taken this one. It must not make a permit vanish.
+            tracing::warn!(subject, id = %message.id, "a new message was called a duplicate; sent under another id");
+            meters::outbox_id_taken(agent);
+            bus.publish_despite(&message, valid_until, &|| clock.now()).await
+        }
+        sent => sent,
+    };
+    match sent {
+        Ok(_) => true,
+        Err(error) => {
+            tracing::warn!(subject, error = crate::agent::chain(&error), "an outbox message stays and is tried again");
+            false
+        }
+    }
+}
+
+/// A message as a row.
+pub(crate) fn row(encoded: Encoded, valid_until: Option<UnixMs>) -> OutboxRow {
+    let headers = encoded.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
+    OutboxRow {
+        id: encoded.id,
+        subject: encoded.subject,
+        headers: serde_json::Value::Object(headers),
+        payload: encoded.payload,
+        valid_until,
+    }
+}
+
+/// A row as a message.
+fn encoded(row: OutboxRow) -> Encoded {
+    let headers = match row.headers {
+        serde_json::Value::Object(map) => {
+            map.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect()
+        }
+        _ => Vec::new(),
+    };
+    Encoded { subject: row.subject, id: row.id, headers, payload: row.payload }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_fails_is_tried_ever_less_often() {
+        for (failed, seconds) in [(0, 1), (1, 2), (2, 4), (8, 256), (9, 300), (40, 300), (u32::MAX, 300)] {
+            assert_eq!(pause_after(failed), Duration::from_secs(seconds), "{failed}");
+        }
+    }
+
+    #[test]
+    fn a_message_survives_its_row() {
+        let message = Encoded {
+            subject: "system.all.notice.low".into(),
+            id: Uuid::nil(),
+            headers: vec![("Nats-Msg-Id".into(), "x".into()), ("content-type".into(), "application/x-protobuf".into())],
+            payload: vec![1, 2, 3],
+        };
+        let mut back = encoded(row(message.clone(), Some(UnixMs(1))));
+        back.headers.sort();
+        assert_eq!(back, message);
+    }
+}

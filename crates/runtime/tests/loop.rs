@@ -1,0 +1,355 @@
+//! The loop against a real NATS and a real Postgres.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a failed step is a failed test
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bus::{Bus, BusConfig};
+use domain::agent::{AgentSpec, WorkLimits};
+use domain::message::{Envelope, Message, Notice, Payload};
+use domain::reject::{Reject, RejectCode};
+use domain::subject::{Priority, Route, Subject};
+use domain::time::Clock;
+use runtime::clock::SystemClock;
+use runtime::{Agent, CancellationToken, Ctx, HandleError, ProcessConfig, RunError};
+use store::Db;
+use store::migrate::{RoleSpec, ensure_roles, migrate};
+use testkit::build;
+use testkit::servers::{self, TestDatabase, TestNats};
+use testkit::wait::{wait_for, wait_until};
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+
+const BOUND: Duration = Duration::from_secs(20);
+
+/// What the next handlings do.
+#[derive(Default)]
+struct Script {
+    calls: AtomicU64,
+    commits: AtomicU64,
+    fail: std::sync::Mutex<Option<HandleError>>,
+    /// Handlers wait here when it is given.
+    gate: Option<Arc<Semaphore>>,
+}
+
+struct Probe(Arc<Script>);
+
+impl Agent for Probe {
+    const SPEC: AgentSpec = AgentSpec {
+        name: "buy_bot",
+        job: "probes the loop",
+        consumes: &[Route::Signal, Route::UserSignal],
+        listens: &[],
+        emits: &[Route::Notice],
+        timers: &[],
+        tables: store::grants::MESSAGING,
+        services: &[],
+        administers_streams: false,
+        limits: WorkLimits { max_in_flight: 4, handle_timeout_ms: 4_000 },
+        lacks: &[],
+    };
+
+    async fn handle(&self, input: &Envelope, ctx: &mut Ctx<'_>) -> Result<Vec<Message>, HandleError> {
+        self.0.calls.fetch_add(1, Ordering::SeqCst);
+        ctx.unit()?;
+        if let Some(gate) = &self.0.gate {
+            gate.acquire().await.unwrap().forget();
+        }
+        if let Some(error) = self.0.fail.lock().unwrap().clone() {
+            return Err(error);
+        }
+        let notice = Notice { code: "PROBED".into(), text: "seen".into(), numbers: [].into() };
+        Ok(vec![Message::fact(Subject::fact(Route::Notice), input.header.user_id, "seen", Payload::Notice(notice))])
+    }
+
+    fn committed(&self, _input: &Envelope) {
+        self.0.commits.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Servers of one test, its agent's login and a connection of the test's own.
+struct House {
+    nats: TestNats,
+    database: TestDatabase,
+    bus: Bus,
+    context: async_nats::jetstream::Context,
+    script: Arc<Script>,
+}
+
+struct Running {
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), RunError>>,
+    port: u16,
+}
+
+impl House {
+    async fn new(script: Script) -> Self {
+        let nats = tokio::task::spawn_blocking(servers::fresh_nats).await.unwrap();
+        let postgres = tokio::task::spawn_blocking(servers::postgres).await.unwrap();
+        let database = postgres.empty_database().await;
+        migrate(&database.admin_url()).await.unwrap();
+        let role = RoleSpec { name: Probe::SPEC.name, password: "test", grants: Probe::SPEC.tables };
+        ensure_roles(&database.admin_url(), &[role]).await.unwrap();
+        let config = BusConfig { url: nats.url(), name: "test".into(), ..BusConfig::default() };
+        let (bus, _events) = Bus::connect(config).await.unwrap();
+        bus::streams::apply(&bus, &[Probe::SPEC]).await.unwrap();
+        let context = async_nats::jetstream::new(bus.client().clone());
+        Self { nats, database, bus, context, script: Arc::new(script) }
+    }
+
+    fn role_url(&self) -> String {
+        self.database.url_as(Probe::SPEC.name)
+    }
+
+    async fn start(&self) -> Running {
+        let run_dir = servers::fresh_folder("run");
+        let vars = [
+            ("SWARM_NATS_URL", self.nats.url()),
+            ("SWARM_PG_URL", self.role_url()),
+            ("SWARM_RUN_DIR", run_dir.display().to_string()),
+        ];
+        let vars = vars.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        let (config, faults) = ProcessConfig::check(&vars, true);
+        assert!(faults.0.is_empty(), "{faults}");
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(runtime::run(Probe(Arc::clone(&self.script)), config, stop.clone()));
+        let file = run_dir.join("buy_bot.http");
+        let port = wait_for(BOUND, "the port's file", || {
+            let read = std::fs::read_to_string(&file).ok().and_then(|text| text.parse().ok());
+            async move { read }
+        })
+        .await;
+        let running = Running { stop, task, port };
+        wait_until(BOUND, "readiness", || running.answers("/readyz", "200")).await;
+        running
+    }
+
+    /// A signal as the wire has it; published under `transport_id`, which the stream dedupes by.
+    async fn signal(&self, name: &str, transport_id: &str) {
+        let now = SystemClock.now();
+        let envelope = Envelope {
+            header: build::root_header(name, "test", now),
+            subject: Subject::of(Route::Signal, Priority::Critical),
+            payload: Payload::TradingSignal(build::buy_signal("BTCUSDT", "100")),
+        };
+        let encoded = Bus::encode(&envelope);
+        let mut headers = async_nats::HeaderMap::new();
+        for (name, value) in &encoded.headers {
+            headers.insert(name.as_str(), value.as_str());
+        }
+        headers.insert("Nats-Msg-Id", transport_id);
+        let sent = self.context.publish_with_headers(encoded.subject, headers, encoded.payload.into()).await.unwrap();
+        sent.await.unwrap();
+    }
+
+    async fn messages(&self, stream: &str, filter: &str) -> u64 {
+        let stream = self.context.get_stream(stream).await.unwrap();
+        let mut count = 0;
+        let mut subjects = stream.info_with_subjects(filter).await.unwrap();
+        while let Some(entry) = futures::StreamExt::next(&mut subjects).await {
+            count += entry.unwrap().1 as u64;
+        }
+        count
+    }
+
+    async fn waiting(&self) -> u64 {
+        self.context.get_stream("TRADING_CRITICAL").await.unwrap().cached_info().state.messages
+    }
+
+    /// Opens or closes the database, for everybody who is connected too.
+    /// Closing ends the connections there are; opening must not, or it would cut what came in through the open door.
+    async fn let_in(&self, open: bool) {
+        let admin = Db::connect(&servers::postgres().admin_url(), "test").await.unwrap();
+        let name = self.database.name();
+        let mut statements = vec![format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {open}")];
+        if !open {
+            statements.push(format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"));
+        }
+        for statement in statements {
+            sqlx::query(sqlx::AssertSqlSafe(statement)).execute(admin.pool()).await.unwrap();
+        }
+    }
+
+    fn calls(&self) -> u64 {
+        self.script.calls.load(Ordering::SeqCst)
+    }
+}
+
+impl Running {
+    async fn answers(&self, path: &str, status: &str) -> bool {
+        self.get(path).await.starts_with(&format!("HTTP/1.1 {status}"))
+    }
+
+    async fn get(&self, path: &str) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let Ok(mut stream) = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await else {
+            return String::new();
+        };
+        let ask = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer).await;
+        answer
+    }
+
+    async fn drain(self) {
+        self.stop.cancel();
+        tokio::time::timeout(Duration::from_secs(10), self.task).await.expect("drained in time").unwrap().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_delivered_twice_counts_once() {
+    let house = House::new(Script::default()).await;
+    let running = house.start().await;
+    house.signal("one", "transport-1").await;
+    house.signal("one", "transport-2").await;
+    wait_until(BOUND, "both deliveries settled", || async { house.waiting().await == 0 }).await;
+    assert_eq!(house.script.commits.load(Ordering::SeqCst), 1);
+    wait_until(BOUND, "its notice", || async { house.messages("SYSTEM_LOW", "system.all.notice.low").await == 1 })
+        .await;
+    let db = Db::connect(&house.role_url(), "test").await.unwrap();
+    wait_until(BOUND, "an empty outbox", || async { db.outbox_pending("buy_bot", 10).await.unwrap().is_empty() }).await;
+    let metrics = running.get("/metrics").await;
+    assert!(metrics.contains("swarm_duplicates_total{"), "{metrics}");
+    running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_crash_left_in_the_outbox_is_published_at_the_next_start() {
+    let house = House::new(Script::default()).await;
+    let now = SystemClock.now();
+    let parent = build::root_header("crashed", "buy_bot", now);
+    let notice = Notice { code: "LEFT".into(), text: "left".into(), numbers: [].into() };
+    let message = Message::fact(Subject::fact(Route::Notice), parent.user_id, "left", Payload::Notice(notice));
+    let encoded = Bus::encode(&message.into_child(&parent, "buy_bot", now));
+    let headers = encoded.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
+    let row = store::OutboxRow {
+        id: encoded.id,
+        subject: encoded.subject,
+        headers: serde_json::Value::Object(headers),
+        payload: encoded.payload,
+        valid_until: None,
+    };
+    let db = Db::connect(&house.role_url(), "test").await.unwrap();
+    let mut unit = db.begin().await.unwrap();
+    unit.outbox_put("buy_bot", &row).await.unwrap();
+    unit.commit().await.unwrap();
+    let running = house.start().await;
+    // Leftovers go out before anything new is taken, so they are there as soon as it is ready.
+    assert_eq!(house.messages("SYSTEM_LOW", "system.all.notice.low").await, 1);
+    assert!(db.outbox_pending("buy_bot", 10).await.unwrap().is_empty());
+    running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rejected_signal_is_a_dead_letter_and_its_person_is_told() {
+    let script = Script::default();
+    let reject = Reject::new(RejectCode::UnknownInstrument, "token_address");
+    *script.fail.lock().unwrap() = Some(HandleError::Reject(reject));
+    let house = House::new(script).await;
+    let mut notices = house.bus.subscribe("system.all.notice.low").await.unwrap();
+    let running = house.start().await;
+    house.signal("odd", "odd").await;
+    let told = tokio::time::timeout(BOUND, notices.next()).await.unwrap().unwrap();
+    let at = bus::codec::Arrival { stream: "", stream_seq: 0, published_at: SystemClock.now() };
+    let told = bus::codec::decode(&told, &at, SystemClock.now()).unwrap();
+    let Payload::Notice(notice) = told.payload else { panic!("no notice") };
+    assert_eq!((notice.code.as_str(), notice.numbers["code"].as_str()), ("SIGNAL_REJECTED", "UNKNOWN_INSTRUMENT"));
+    assert!(notice.numbers["message_id"].parse::<domain::ids::MessageId>().is_ok(), "{:?}", notice.numbers);
+    assert_eq!((notice.numbers["stream"].as_str(), notice.numbers["seq"].as_str()), ("TRADING_CRITICAL", "1"));
+    assert_eq!(told.header.user_id, build::operator());
+    wait_until(BOUND, "no retry", || async { house.waiting().await == 0 }).await;
+    assert_eq!((house.messages("DLQ", "dlq.>").await, house.calls()), (1, 1));
+    running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_command_is_retried_and_then_given_up() {
+    let script = Script::default();
+    *script.fail.lock().unwrap() = Some(HandleError::Retry("not now".into()));
+    let house = House::new(script).await;
+    let running = house.start().await;
+    let started = tokio::time::Instant::now();
+    house.signal("poison", "poison").await;
+    wait_until(BOUND, "a dead letter", || async { house.messages("DLQ", "dlq.>").await == 1 }).await;
+    assert!(started.elapsed() >= Duration::from_millis(2_500), "the pauses were kept");
+    // Four deliveries, each tried four times within the process.
+    assert_eq!(house.calls(), 16);
+    wait_until(BOUND, "no rest", || async { house.waiting().await == 0 }).await;
+    running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_finishes_what_is_in_hand() {
+    let gate = Arc::new(Semaphore::new(0));
+    let house = House::new(Script { gate: Some(Arc::clone(&gate)), ..Script::default() }).await;
+    let running = house.start().await;
+    house.signal("last", "last").await;
+    wait_until(BOUND, "the handler at work", || async { house.calls() == 1 }).await;
+    running.stop.cancel();
+    wait_until(BOUND, "draining", || running.answers("/readyz", "503")).await;
+    gate.add_permits(1);
+    running.drain().await;
+    assert_eq!(house.script.commits.load(Ordering::SeqCst), 1);
+    assert_eq!((house.waiting().await, house.messages("SYSTEM_LOW", "system.all.notice.low").await), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_store_nothing_is_taken_and_no_attempt_is_used_up() {
+    let house = House::new(Script::default()).await;
+    let running = house.start().await;
+    house.let_in(false).await;
+    wait_until(BOUND, "not ready", || running.answers("/readyz", "503")).await;
+    house.signal("patient", "patient").await;
+    assert_eq!(house.calls(), 0);
+    house.let_in(true).await;
+    wait_until(BOUND, "handled after all", || async { house.waiting().await == 0 }).await;
+    assert_eq!((house.calls(), house.messages("DLQ", "dlq.>").await), (1, 0));
+    running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_can_never_be_published_do_not_hide_those_behind_them() {
+    let house = House::new(Script::default()).await;
+    let db = Db::connect(&house.database.admin_url(), "test").await.unwrap();
+    // More than any sweep takes, each larger than the broker allows.
+    let stuck = "INSERT INTO outbox (agent, message_id, subject, headers, payload)
+        SELECT 'buy_bot', md5(n::text)::uuid, 'system.all.notice.low', '{}', convert_to(repeat('x', 70000), 'UTF8')
+        FROM generate_series(1, 300) n";
+    let good = "INSERT INTO outbox (agent, message_id, subject, headers, payload)
+        VALUES ('buy_bot', md5('good')::uuid, 'system.all.notice.low', '{}', 'good')";
+    for statement in [stuck, good] {
+        sqlx::query(statement).execute(db.pool()).await.unwrap();
+    }
+    let running = house.start().await;
+    wait_until(BOUND, "the one that can be published", || async {
+        house.messages("SYSTEM_LOW", "system.all.notice.low").await == 1
+    })
+    .await;
+    running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_whose_id_somebody_took_before_is_published_all_the_same() {
+    let house = House::new(Script::default()).await;
+    let running = house.start().await;
+    let now = SystemClock.now();
+    let root = build::root_header("foreseen", "test", now);
+    let message_id = domain::ids::MessageId::of_person(build::operator(), &root.message_id.to_string());
+    let heard = domain::message::Header { message_id, ..root };
+    let notice = Notice { code: "PROBED".into(), text: "seen".into(), numbers: [].into() };
+    let message = Message::fact(Subject::fact(Route::Notice), build::operator(), "seen", Payload::Notice(notice));
+    let taken = Bus::encode(&message.into_child(&heard, "buy_bot", now)).id.to_string();
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Msg-Id", taken.as_str());
+    let sent = house.context.publish_with_headers("system.all.odd.low", headers, "mine".into()).await.unwrap();
+    sent.await.unwrap();
+    house.signal("foreseen", "foreseen").await;
+    wait_until(BOUND, "the notice", || async { house.messages("SYSTEM_LOW", "system.all.notice.low").await == 1 })
+        .await;
+    let metrics = running.get("/metrics").await;
+    assert!(metrics.contains("swarm_outbox_id_taken_total{"), "{metrics}");
+    running.drain().await;
+}
