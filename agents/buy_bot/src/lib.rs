@@ -1,0 +1,15 @@
+//! Signals in, order intents out: the planner and the strategies.
+//!
+//! Architecture invariant: nothing here looks at money that is held, at limits or at approvals; every intent is judged
+//! by the rails in `treasury`. The planner and the strategies are pure: same inputs, same intents.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod agent;
+pub mod config;
+pub mod mint;
+pub mod planner;
+mod saved;
+pub mod section;
+pub mod strategy;
+
+pub use agent::BuyBot;

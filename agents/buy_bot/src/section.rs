@@ -1,0 +1,154 @@
+//! Reads one section of a TOML file key by key and notes every fault instead of stopping at the first. A key that was
+//! not asked for is a fault too.
+
+use domain::market::Symbol;
+use domain::money::parse_plain;
+use rust_decimal::Decimal;
+
+/// One section on its way into checked values.
+#[derive(Debug)]
+pub struct Section<'a> {
+    path: String,
+    table: toml::Table,
+    faults: &'a mut Vec<String>,
+}
+
+impl<'a> Section<'a> {
+    /// A section at `path` (empty for the whole file), whose faults go to `faults`.
+    pub fn new(path: &str, table: toml::Table, faults: &'a mut Vec<String>) -> Self {
+        Self { path: path.to_owned(), table, faults }
+    }
+
+    fn fault(&mut self, key: &str, what: impl std::fmt::Display) {
+        self.faults.push(format!("{}{key}: {what}", self.path));
+    }
+
+    fn take(&mut self, key: &str) -> Option<toml::Value> {
+        let value = self.table.remove(key);
+        if value.is_none() {
+            self.fault(key, "missing");
+        }
+        value
+    }
+
+    /// `true` or `false`; false after a fault.
+    pub fn flag(&mut self, key: &str) -> bool {
+        match self.take(key) {
+            Some(toml::Value::Boolean(value)) => value,
+            Some(_) => {
+                self.fault(key, "not true or false");
+                false
+            }
+            None => false,
+        }
+    }
+
+    /// A short word that may stand in a subject; empty after a fault.
+    pub fn text(&mut self, key: &str) -> String {
+        match self.take(key) {
+            Some(toml::Value::String(value)) if domain::subject::is_token(&value) => value,
+            Some(_) => {
+                self.fault(key, "not a word of letters, digits, _ and -");
+                String::new()
+            }
+            None => String::new(),
+        }
+    }
+
+    /// A whole number from `least` to `most`; `least` after a fault.
+    pub fn whole(&mut self, key: &str, least: i64, most: i64) -> i64 {
+        match self.take(key) {
+            Some(toml::Value::Integer(value)) if (least..=most).contains(&value) => value,
+            Some(_) => {
+                self.fault(key, format_args!("not a whole number from {least} to {most}"));
+                least
+            }
+            None => least,
+        }
+    }
+
+    /// A plain decimal, written as text, from `least` to `most`; `least` after a fault.
+    pub fn decimal(&mut self, key: &str, least: Decimal, most: Decimal) -> Decimal {
+        let value = match self.take(key) {
+            Some(toml::Value::String(text)) => parse_plain(&text).ok(),
+            Some(_) => None,
+            None => return least,
+        };
+        match value {
+            Some(value) if value >= least && value <= most => value,
+            _ => {
+                self.fault(key, format_args!("not a decimal in quotes from {least} to {most}"));
+                least
+            }
+        }
+    }
+
+    /// One of the named values; the first after a fault.
+    ///
+    /// # Panics
+    /// Never: `choices` is a non-empty literal at every call.
+    pub fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> T {
+        let found = match self.take(key) {
+            Some(toml::Value::String(word)) => choices.iter().find(|(name, _)| *name == word).map(|(_, value)| *value),
+            Some(_) => None,
+            None => return choices[0].1,
+        };
+        found.unwrap_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            self.fault(key, format_args!("not one of {}", names.join(", ")));
+            choices[0].1
+        })
+    }
+
+    /// A non-empty list of different symbols; what is no symbol is left out and noted.
+    pub fn symbols(&mut self, key: &str) -> Vec<Symbol> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let texts: Vec<String> = value
+            .as_array()
+            .map(|list| list.iter().filter_map(|item| item.as_str().map(str::to_owned)).collect())
+            .unwrap_or_default();
+        let mut symbols: Vec<Symbol> = texts.iter().filter_map(|text| Symbol::parse(text)).collect();
+        symbols.sort();
+        symbols.dedup();
+        if symbols.is_empty() || Some(symbols.len()) != value.as_array().map(Vec::len) {
+            self.fault(key, "not a list of different symbols");
+        }
+        symbols
+    }
+
+    /// The keys of a section inside this one; `None` when it is missing, or when `read` says so.
+    pub fn part<T>(&mut self, key: &str, read: impl FnOnce(&mut Section<'_>) -> Option<T>) -> Option<T> {
+        match self.take(key) {
+            Some(toml::Value::Table(table)) => {
+                let mut part = Section::new(&format!("{}{key}.", self.path), table, self.faults);
+                let value = read(&mut part);
+                part.finish();
+                value
+            }
+            Some(_) => {
+                self.fault(key, "not a section");
+                None
+            }
+            None => None,
+        }
+    }
+
+    /// The keys that were not asked for yet, in order.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        self.table.keys().cloned().collect()
+    }
+
+    /// Notes something wrong with a key.
+    pub fn note(&mut self, key: &str, what: &str) {
+        self.fault(key, what);
+    }
+
+    /// Notes every key that nobody asked for.
+    pub fn finish(mut self) {
+        let left: Vec<String> = self.table.keys().cloned().collect();
+        for key in left {
+            self.fault(&key, "unknown");
+        }
+    }
+}

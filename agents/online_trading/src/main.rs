@@ -1,0 +1,17 @@
+//! The exchange desk's process.
+
+use std::process::ExitCode;
+
+use online_trading::Desk;
+use online_trading::config::Config;
+
+fn main() -> ExitCode {
+    runtime::main(|process| {
+        let keys = std::env::var_os("SWARM_PERMIT_PUBLIC_KEYS_FILE").map(std::path::PathBuf::from);
+        let market = std::env::var("SWARM_MARKET").ok();
+        let seed = std::env::var("SWARM_MARKET_SEED").ok();
+        let config = Config::load(&process.config_dir, keys.as_deref(), market.as_deref(), seed.as_deref())
+            .map_err(runtime::ConfigFaults)?;
+        Ok(Desk::new(config, &process.data_dir))
+    })
+}

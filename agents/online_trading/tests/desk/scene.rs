@@ -1,0 +1,269 @@
+//! One user, one instrument at 99.99 to 100.01, and a desk that can be started again on the same journal.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use domain::ids::{IntentId, MessageId, OrderId, PermitId, UserId, derive};
+use domain::market::{Instrument, InstrumentId, Venue};
+use domain::message::Message;
+use domain::money::{Price, Quantity};
+use domain::order::{OrderEnvelope, OrderStatus, OrderType, Permit, PermitBody, Side, TimeInForce};
+use domain::time::UnixMs;
+use ed25519_dalek::SigningKey;
+use online_trading::executor::{Executor, Record};
+use online_trading::permit;
+use rails::signature::{PermitSigner, PermitVerifier};
+use runtime::HandleError;
+use runtime::kill::{KillSwitch, file_path, write_file};
+use rust_decimal::Decimal;
+use serde_json::json;
+use store::orders::OrderRow;
+use store::{Db, Unit};
+use testkit::VirtualClock;
+use testkit::bank::{Bank, paper_rules};
+use testkit::servers::fresh_folder;
+use tokio::sync::Notify;
+use venues::exchange::{Balance, CancelOutcome, Exchange, OrderRequest, Outcome};
+use venues::feed::{FeedEvent, FeedKind, Level};
+use venues::paper::{PaperConfig, PaperExchange};
+
+pub struct Scene {
+    pub bank: Bank,
+    pub db: Db,
+    pub user: UserId,
+    pub now: UnixMs,
+    folder: PathBuf,
+    signer: PermitSigner,
+    pub verifier: PermitVerifier,
+    /// Orders in ten thousand that the venue refuses.
+    pub reject_bps: u32,
+    next: AtomicU32,
+}
+
+/// The desk's record over the real store, with a commit that fails on demand.
+pub struct Rows {
+    db: Db,
+    pub told: Mutex<Vec<Message>>,
+    pub dies: AtomicBool,
+}
+
+impl Record for Rows {
+    async fn begin(&self, user: UserId) -> Result<Unit, HandleError> {
+        let mut unit = self.db.begin().await?;
+        if !user.0.is_nil() {
+            unit.set_tenant(user).await?;
+        }
+        Ok(unit)
+    }
+
+    async fn commit(&self, unit: Unit, _: UserId, out: Vec<Message>) -> Result<(), HandleError> {
+        if self.dies.load(Ordering::SeqCst) {
+            return Err(HandleError::Retry("died before the commit".to_owned()));
+        }
+        unit.commit().await?;
+        self.told.lock().unwrap().extend(out);
+        Ok(())
+    }
+}
+
+/// The paper exchange, with every order counted that comes to it.
+pub struct Counted {
+    pub paper: PaperExchange,
+    pub placed: AtomicU32,
+    /// Orders never arrive: the desk dies on the way.
+    pub swallows: AtomicBool,
+    pub arrived: Notify,
+}
+
+#[async_trait]
+impl Exchange for Counted {
+    fn venue(&self) -> Venue {
+        self.paper.venue()
+    }
+
+    async fn place(&self, order: &OrderRequest) -> Outcome {
+        self.placed.fetch_add(1, Ordering::SeqCst);
+        self.arrived.notify_one();
+        if self.swallows.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
+        self.paper.place(order).await
+    }
+
+    async fn query(&self, id: &InstrumentId, order: &str) -> Result<Option<OrderStatus>, venues::VenueError> {
+        self.paper.query(id, order).await
+    }
+
+    async fn cancel(&self, id: &InstrumentId, order: &str) -> CancelOutcome {
+        self.paper.cancel(id, order).await
+    }
+
+    async fn open_orders(&self) -> Result<Vec<OrderStatus>, venues::VenueError> {
+        self.paper.open_orders().await
+    }
+
+    async fn balances(&self) -> Result<Vec<Balance>, venues::VenueError> {
+        self.paper.balances().await
+    }
+
+    async fn instruments(&self) -> Result<Vec<Instrument>, venues::VenueError> {
+        self.paper.instruments().await
+    }
+}
+
+/// One start of the desk.
+pub struct Desk {
+    pub exchange: Arc<Counted>,
+    pub rows: Rows,
+    executor: Executor,
+}
+
+impl Desk {
+    pub async fn turn(&self) -> Result<(), HandleError> {
+        self.executor.turn(&self.rows).await
+    }
+
+    pub async fn reconcile(&self) -> Result<(), HandleError> {
+        self.executor.reconcile(&self.rows).await
+    }
+
+    pub fn placed(&self) -> u32 {
+        self.exchange.placed.load(Ordering::SeqCst)
+    }
+}
+
+impl Scene {
+    pub async fn new() -> Self {
+        let bank = Bank::open().await;
+        let db = bank.login("online_trading").await;
+        let now = db.now().await.unwrap();
+        let user = bank.account("operator", "20000", json!({}), now).await;
+        bank.instrument("BTCUSDT").await;
+        let folder = fresh_folder("desk");
+        write_file(&file_path(&folder), 0, 1).unwrap();
+        let key = SigningKey::from_bytes(&[3; 32]);
+        let verifier = PermitVerifier::new([key.verifying_key()]);
+        let (signer, next) = (PermitSigner::new(key), AtomicU32::new(0));
+        Self { bank, db, user, now, folder, signer, verifier, reject_bps: 0, next }
+    }
+
+    /// Starts the desk; the exchange takes its journal over. The desk before must be gone.
+    pub async fn start(&self) -> Desk {
+        let rules = paper_rules("BTCUSDT");
+        let opening =
+            BTreeMap::from([("USDT".to_owned(), Decimal::from(1_000_000)), ("BTC".to_owned(), Decimal::from(1_000))]);
+        let config = PaperConfig {
+            venue: Venue::Paper,
+            instruments: vec![rules.clone()],
+            opening,
+            maker_fee_percent: Decimal::new(1, 1),
+            taker_fee_percent: Decimal::new(1, 1),
+            latency_ms: 0..=0,
+            reject_bps: self.reject_bps,
+            lost_reply_bps: 0,
+            max_book_age_ms: 3_600_000,
+            seed: 1,
+            journal: self.folder.join("paper.journal"),
+        };
+        let paper = PaperExchange::open(config, Arc::new(VirtualClock::at(self.now))).unwrap();
+        let level = |cents| {
+            vec![Level { price: Price::new(Decimal::new(cents, 2)).unwrap(), quantity: Quantity::parse("50").unwrap() }]
+        };
+        let kind = FeedKind::Snapshot { last_update_id: 1, bids: level(9_999), asks: level(10_001) };
+        paper.feed(&FeedEvent { received_at_ns: self.now.as_ns(), symbol: rules.id.symbol, kind }).await.unwrap();
+        let (placed, swallows) = (AtomicU32::new(0), AtomicBool::new(false));
+        let exchange = Arc::new(Counted { paper, placed, swallows, arrived: Notify::new() });
+        let kill = Arc::new(KillSwitch::new(&self.folder));
+        let executor = Executor { exchange: exchange.clone(), wake: Arc::new(Notify::new()), kill };
+        let rows = Rows { db: self.db.clone(), told: Mutex::default(), dies: AtomicBool::new(false) };
+        Desk { exchange, rows, executor }
+    }
+
+    pub fn body(&self, side: Side, amount: &str, worst: &str, time_in_force: TimeInForce) -> PermitBody {
+        let number = self.next.fetch_add(1, Ordering::SeqCst).to_be_bytes();
+        let intent_id = IntentId::of_leg(MessageId(derive("test", &[&number])), 0);
+        let order_id = OrderId::of_intent(intent_id);
+        let (quantity, worst_price) = (Quantity::parse(amount).unwrap(), Price::parse(worst).unwrap());
+        let rules = paper_rules("BTCUSDT");
+        let envelope = OrderEnvelope {
+            schema: OrderEnvelope::SCHEMA.to_owned(),
+            action: "place".to_owned(),
+            user_id: self.user,
+            client_order_id: order_id.client_order_id(),
+            order_id,
+            intent_id,
+            venue: rules.id.venue,
+            symbol: rules.id.symbol,
+            side,
+            order_type: OrderType::Limit,
+            time_in_force,
+            quantity,
+            worst_price,
+            max_notional_usd: worst_price.notional_up(quantity).unwrap(),
+            max_slippage_bps: 0,
+            min_out: Quantity::ZERO,
+            reduce_only: side == Side::Sell,
+            valid_until: self.now.plus_ms(600_000),
+            policy_version: "test".to_owned(),
+        };
+        PermitBody {
+            schema: PermitBody::SCHEMA.to_owned(),
+            permit_id: PermitId(derive("swarm.permit.v1", &[order_id.0.as_bytes()])),
+            envelope,
+            kill_epoch: 1,
+            signed_at: self.now,
+            expires_at: self.now.plus_ms(600_000),
+            key_id: String::new(),
+        }
+    }
+
+    /// Signs and stores, as treasury does.
+    pub async fn sign(&self, body: PermitBody) -> Permit {
+        let permit = self.signer.sign(body).unwrap();
+        let mut unit = self.bank.unit_of(self.user).await;
+        store::permits::insert(&mut unit, &permit, self.user).await.unwrap();
+        unit.commit().await.unwrap();
+        permit
+    }
+
+    /// What the desk makes of a permit, as its message handler does.
+    pub async fn accept(&self, permit: &Permit) -> Result<(), HandleError> {
+        let mut unit = self.db.begin().await?;
+        unit.set_tenant(self.user).await?;
+        let kill = KillSwitch::new(&self.folder).read(&mut unit).await?;
+        let now = unit.now().await?;
+        permit::accept(&mut unit, permit, &self.verifier, Venue::Paper, kill, now).await?;
+        Ok(unit.commit().await?)
+    }
+
+    /// A permitted and accepted order that nobody sent yet.
+    pub async fn order(&self, side: Side, amount: &str, worst: &str, time_in_force: TimeInForce) -> OrderId {
+        let permit = self.sign(self.body(side, amount, worst, time_in_force)).await;
+        self.accept(&permit).await.unwrap();
+        permit.body.envelope.order_id
+    }
+
+    pub async fn row(&self, order_id: OrderId) -> OrderRow {
+        store::orders::get(&mut self.bank.unit().await, order_id).await.unwrap().unwrap()
+    }
+
+    /// State, what was filled, and why it ended.
+    pub async fn shown(&self, order_id: OrderId) -> String {
+        let row = self.row(order_id).await;
+        let fills =
+            store::orders::fills_unposted(&mut self.bank.unit_of(self.user).await, self.user, order_id).await.unwrap();
+        format!("{} {} in {} fills {}", row.state, row.filled, fills.len(), row.code.unwrap_or_default())
+            .trim()
+            .to_owned()
+    }
+
+    /// Makes every order's time over since `ms`.
+    pub async fn expire(&self, ms: i64) {
+        let until = self.db.now().await.unwrap().plus_ms(-ms);
+        let query = "UPDATE orders SET envelope = jsonb_set(envelope, '{valid_until}', to_jsonb($1::bigint))";
+        sqlx::query(query).bind(until.0).execute(self.bank.admin.pool()).await.unwrap();
+    }
+}

@@ -1,0 +1,116 @@
+//! The supervisor: starts and watches the agents, is the approval gateway and the door for people, signs the heads of
+//! the audit chains, and raises the kill level. It decides nothing about money.
+//!
+//! Architecture invariant: no order and no permit passes through here.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod anchors;
+pub mod answer;
+pub mod config;
+pub mod gateway;
+pub mod lifecycle;
+pub mod services;
+pub mod view;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use domain::agent::{AgentSpec, USUAL_LIMITS};
+use domain::message::{Envelope, Message, Payload};
+use domain::subject::Route;
+use runtime::{Agent, Ctx, HandleError, Work};
+
+/// Its name.
+pub const NAME: &str = "supervisor";
+
+/// Where the signed heads of the audit chains lie in a data folder.
+#[must_use]
+pub fn anchors_path(data_dir: &std::path::Path) -> PathBuf {
+    data_dir.join("audit-anchors.jsonl")
+}
+
+/// What the supervisor's tasks share.
+#[derive(Debug)]
+pub struct Shared {
+    /// The latest heartbeat and verdict of each agent.
+    pub registry: lifecycle::Registry,
+    /// The file copy of the kill level.
+    pub kill_file: PathBuf,
+}
+
+/// The agent.
+#[derive(Debug)]
+pub struct Supervisor {
+    shared: Arc<Shared>,
+    config: config::Config,
+    anchor_file: PathBuf,
+}
+
+impl Supervisor {
+    /// Takes what `swarm up` prepared: which processes to run, and the keys of audit heads.
+    #[must_use]
+    pub fn new(config: config::Config, data_dir: &std::path::Path) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                registry: lifecycle::Registry::new(&config.plan),
+                kill_file: runtime::kill::file_path(data_dir),
+            }),
+            config,
+            anchor_file: anchors_path(data_dir),
+        }
+    }
+}
+
+impl Agent for Supervisor {
+    const SPEC: AgentSpec = AgentSpec {
+        name: NAME,
+        job: "starts and watches agents, approval gateway, doors for people, audit heads, kill level",
+        consumes: &[Route::ApprovalRequested],
+        listens: &[Route::Tick, Route::Heartbeat],
+        emits: &[
+            Route::Signal,
+            Route::ApprovalResolved,
+            Route::PersonAct,
+            Route::HaltChanged,
+            Route::SupervisorBeat,
+            Route::Command,
+            Route::Notice,
+            Route::Alert,
+        ],
+        timers: &[],
+        tables: store::grants::SUPERVISOR,
+        services: &["swarm.>"],
+        administers_streams: true,
+        limits: USUAL_LIMITS,
+        lacks: &["Telegram and web prompts: decide with `swarm approve`", "kill levels 3 and 4", "staggered recycling"],
+    };
+
+    async fn handle(&self, input: &Envelope, _ctx: &mut Ctx<'_>) -> Result<Vec<Message>, HandleError> {
+        match &input.payload {
+            Payload::Heartbeat(beat) => self.shared.registry.beat(beat, input.header.made_at),
+            Payload::ApprovalRequest(request) => {
+                // Treasury stored it in the transaction that decided; prompts of other channels hang on here.
+                tracing::info!(approval_id = %request.approval_id, tier = request.tier, "a human is needed");
+                metrics::counter!("swarm_approvals_waiting_total").increment(1);
+            }
+            _ => {}
+        }
+        Ok(Vec::new())
+    }
+
+    async fn background(self: Arc<Self>, work: Work) -> Result<(), HandleError> {
+        tokio::try_join!(
+            services::run(self.shared.clone(), work.clone()),
+            anchors::run(
+                self.anchor_file.clone(),
+                self.config.anchor_key.clone(),
+                self.config.old_anchor_keys.clone(),
+                self.shared.clone(),
+                work.clone(),
+            ),
+            lifecycle::run(self.config.plan.clone(), self.shared.clone(), work.clone()),
+        )?;
+        Ok(())
+    }
+}

@@ -1,0 +1,322 @@
+//! Starting, watching, restarting and draining the agents (`spawn` mode).
+//!
+//! Every start is counted whatever the exit code or uptime, in windows that are stored: a restart of the supervisor
+//! resets nothing, and it adopts the agents that still run.
+
+mod process;
+mod registry;
+pub mod windows;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::ids::{BootId, UserId};
+use domain::message::{Alert, Heartbeat, Message, Payload, Severity};
+use domain::subject::{Route, Subject};
+use runtime::{HandleError, Work};
+use serde::{Deserialize, Serialize};
+use store::supervision::{Declared, Restart};
+
+pub use process::Process;
+pub use registry::Registry;
+
+use crate::services::nobody;
+use crate::{NAME, Shared};
+
+/// How often the processes are looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often the supervisor's beat is sent.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// An agent that was heard once and then not for this long is taken for hung, ms.
+const DEAF_AFTER_MS: i64 = 30_000;
+/// An agent that was never heard for this long after its start is taken for hung, ms.
+const STARTING_FOR_MS: i64 = 60_000;
+/// How long everybody but the money agents gets to drain, and then those.
+const DRAIN_OTHERS: Duration = Duration::from_secs(5);
+const DRAIN_MONEY: Duration = Duration::from_secs(4);
+/// Drained last: they finish what others began.
+const MONEY: [&str; 2] = ["treasury", "online_trading"];
+
+/// What to run; written by `swarm up`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The agents, in the order they are started.
+    pub agents: Vec<PlannedAgent>,
+    /// Where `<agent>.json` tells of the running process.
+    pub run_dir: PathBuf,
+}
+
+/// One agent of a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedAgent {
+    /// Its name.
+    pub name: String,
+    /// Its program.
+    pub program: PathBuf,
+    /// Its whole environment besides `PATH`; nothing is inherited.
+    pub env: BTreeMap<String, String>,
+    /// Where its output goes.
+    pub log: PathBuf,
+}
+
+/// Whether the agent that a note in `run_dir` tells of still runs.
+#[must_use]
+pub fn is_running(run_dir: &std::path::Path, name: &str) -> bool {
+    Process::adopt(run_dir, name).is_some()
+}
+
+struct Slot {
+    planned: PlannedAgent,
+    process: Option<Process>,
+    /// Not before this time of the process's clock, ms.
+    next_start_ms: i64,
+    quarantined: bool,
+    /// How it ended, until that is counted: a database that is away for a moment must not lose a restart.
+    uncounted: Option<String>,
+}
+
+/// Runs the plan until shutdown, then drains it.
+///
+/// # Errors
+/// [`HandleError::Fatal`].
+pub async fn run(plan: Plan, shared: Arc<Shared>, work: Work) -> Result<(), HandleError> {
+    let mut slots = Vec::new();
+    for planned in plan.agents {
+        let process = Process::adopt(&plan.run_dir, &planned.name);
+        if let Some(found) = &process {
+            tracing::info!(agent = planned.name, pid = found.pid(), "adopted");
+            shared.registry.started(&planned.name, found.pid(), found.boot_id(), work.clock.now());
+        }
+        let quarantined = process.is_none()
+            && std::env::var_os("SWARM_RESUMED").is_some()
+            && is_quarantined(&work, &planned.name).await;
+        slots.push(Slot { planned, process, next_start_ms: 0, quarantined, uncounted: None });
+    }
+    let beat = beat(&work);
+    let watch = watch(&plan.run_dir, &mut slots, &shared, &work);
+    tokio::select! {
+        () = work.shutdown.cancelled() => {}
+        ended = beat => ended?,
+        ended = watch => ended?,
+    }
+    drain(&mut slots).await;
+    Ok(())
+}
+
+async fn beat(work: &Work) -> Result<(), HandleError> {
+    let mut ticks = tokio::time::interval(BEAT_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut progress = 0;
+    loop {
+        ticks.tick().await;
+        progress += 1;
+        let beat = Heartbeat {
+            agent: NAME.to_owned(),
+            boot_id: work.config.boot_id.unwrap_or(BootId(uuid::Uuid::nil())),
+            pid: std::process::id(),
+            progress,
+            busy: false,
+            oldest_in_flight_ms: 0,
+            rss_bytes: 0,
+            queue_depth: 0,
+            dependencies: BTreeMap::new(),
+            in_hand: Vec::new(),
+            lacks: Vec::new(),
+            draining: false,
+        };
+        tell(work, Route::SupervisorBeat, String::new(), Payload::Heartbeat(beat)).await;
+        work.progress();
+    }
+}
+
+/// Tells a fact. One that is not stored in time is only logged: the next one says it again.
+async fn tell(work: &Work, route: Route, key: String, payload: Payload) {
+    let root = work.root_header(nobody());
+    let message = Message::fact(Subject::fact(route), UserId(uuid::Uuid::nil()), key, payload);
+    let envelope = message.into_child(&root, NAME, work.clock.now());
+    match tokio::time::timeout(BEAT_EVERY, work.bus.publish(&envelope)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "fact not stored"),
+        Err(_) => tracing::warn!("fact not stored in time"),
+    }
+}
+
+async fn watch(run_dir: &std::path::Path, slots: &mut [Slot], shared: &Shared, work: &Work) -> Result<(), HandleError> {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut first = true;
+    loop {
+        shared.registry.listening(work.bus.is_connected(), work.clock.now());
+        for slot in slots.iter_mut() {
+            match look(run_dir, slot, shared, work, first).await {
+                Ok(()) => {}
+                Err(HandleError::Fatal(text)) => return Err(HandleError::Fatal(text)),
+                // Beginning anew would forget pauses and quarantines.
+                Err(error) => tracing::warn!(agent = slot.planned.name, %error, "looked at again"),
+            }
+        }
+        first = false;
+        ticks.tick().await;
+    }
+}
+
+async fn look(
+    run_dir: &std::path::Path,
+    slot: &mut Slot,
+    shared: &Shared,
+    work: &Work,
+    first: bool,
+) -> Result<(), HandleError> {
+    let name = slot.planned.name.clone();
+    let now = work.clock.now();
+    let mut cause = "first".to_owned();
+    if let Some(process) = &mut slot.process {
+        match process.ended() {
+            Some(how) => cause = how,
+            None if shared.registry.is_hung(&name, now, STARTING_FOR_MS, DEAF_AFTER_MS) => {
+                tracing::error!(agent = name, "no sign of life; killed");
+                process.kill();
+                cause = "hung".to_owned();
+            }
+            None => return Ok(()),
+        }
+        tracing::warn!(agent = name, cause, "ended");
+        slot.process = None;
+        shared.registry.ended(&name, &cause);
+        slot.uncounted = Some(cause.clone());
+    } else if let Some(uncounted) = &slot.uncounted {
+        cause.clone_from(uncounted);
+    } else if !shared.registry.is_listening() {
+        // Without the broker no agent can start; trying would only use up its restarts.
+        return Ok(());
+    } else if slot.quarantined || now.0 < slot.next_start_ms {
+        return Ok(());
+    } else if !first {
+        cause = "again".to_owned();
+    }
+    if cause != "first" {
+        let restarts = count(work, &name).await?;
+        let times: Vec<i64> = restarts.iter().map(|r| r.at.0).collect();
+        if let Some(window) = windows::breached(&times, now.0) {
+            quarantine(slot, shared, work, window).await?;
+            slot.uncounted = None;
+            return Ok(());
+        }
+        if cause != "again" {
+            slot.next_start_ms = now.0 + windows::pause_ms(&times, now.0);
+            record(work, &name, &cause).await?;
+            slot.uncounted = None;
+            return Ok(());
+        }
+    }
+    start(run_dir, slot, shared, work).await
+}
+
+async fn start(run_dir: &std::path::Path, slot: &mut Slot, shared: &Shared, work: &Work) -> Result<(), HandleError> {
+    let boot_id = BootId(runtime::clock::new_id(work.clock.as_ref()));
+    match Process::start(run_dir, &slot.planned, boot_id) {
+        Ok(process) => {
+            tracing::info!(agent = slot.planned.name, pid = process.pid(), "started");
+            shared.registry.started(&slot.planned.name, process.pid(), boot_id, work.clock.now());
+            slot.process = Some(process);
+            Ok(())
+        }
+        Err(error) => {
+            tracing::error!(agent = slot.planned.name, %error, program = %slot.planned.program.display(), "can't be started");
+            slot.next_start_ms = work.clock.now().0 + 5_000;
+            record(work, &slot.planned.name, "not started").await
+        }
+    }
+}
+
+async fn count(work: &Work, agent: &str) -> Result<Vec<Restart>, HandleError> {
+    let mut unit = work.begin(nobody()).await?;
+    let since = work.clock.now().plus_ms(-windows::LONGEST_MS);
+    let restarts = store::supervision::restarts_since(&mut unit, agent, since).await?;
+    unit.rollback().await?;
+    Ok(restarts)
+}
+
+async fn record(work: &Work, agent: &str, cause: &str) -> Result<(), HandleError> {
+    metrics::counter!("swarm_restarts_total", "agent" => agent.to_owned(), "cause" => cause.to_owned()).increment(1);
+    let mut unit = work.begin(nobody()).await?;
+    let now = unit.now().await?;
+    let boot_id = BootId(runtime::clock::new_id(work.clock.as_ref()));
+    let restart = Restart { agent: agent.to_owned(), boot_id, at: now, cause: cause.to_owned() };
+    store::supervision::insert_restart(&mut unit, &restart).await?;
+    unit.commit().await.map_err(Into::into)
+}
+
+async fn quarantine(slot: &mut Slot, shared: &Shared, work: &Work, window: windows::Window) -> Result<(), HandleError> {
+    let name = slot.planned.name.clone();
+    let reason = format!("{} restarts in {} s", window.restarts, window.within_ms / 1_000);
+    tracing::error!(agent = name, reason, "quarantined until a person starts the swarm again");
+    shared.registry.quarantined(&name, &reason);
+    let mut unit = work.begin(nobody()).await?;
+    let now = unit.now().await?;
+    let declared = Declared {
+        agent: name.clone(),
+        state: "quarantined".to_owned(),
+        config_hash: String::new(),
+        binary_hash: String::new(),
+        reason: reason.clone(),
+        at: now,
+    };
+    store::supervision::declare(&mut unit, &declared).await?;
+    let body = serde_json::json!({ "agent": name, "reason": reason });
+    store::audit::append_governance(&mut unit, "quarantined", NAME, &body, now).await?;
+    unit.commit().await?;
+    slot.quarantined = true;
+    let text = format!("{name}: {reason}; it stays down until a person starts the swarm again");
+    let alert = Alert { name: format!("quarantined:{name}"), severity: Severity::Critical, text };
+    tell(work, Route::Alert, format!("quarantined:{name}:{}", now.0), Payload::Alert(alert)).await;
+    Ok(())
+}
+
+async fn is_quarantined(work: &Work, agent: &str) -> bool {
+    let Ok(mut unit) = work.begin(nobody()).await else { return false };
+    match store::supervision::declared(&mut unit).await {
+        Ok(rows) => rows.iter().any(|row| row.agent == agent && row.state == "quarantined"),
+        Err(error) => {
+            tracing::warn!(%error, agent, "declared state not readable");
+            false
+        }
+    }
+}
+
+/// Asks everybody to drain, the money agents last; who does not end in time is killed, which loses nothing.
+async fn drain(slots: &mut [Slot]) {
+    let is_money = |slot: &Slot| MONEY.contains(&slot.planned.name.as_str());
+    let (mut money, mut others): (Vec<&mut Slot>, Vec<&mut Slot>) = slots.iter_mut().partition(|slot| is_money(slot));
+    end_all(&mut others, DRAIN_OTHERS).await;
+    end_all(&mut money, DRAIN_MONEY).await;
+}
+
+async fn end_all(slots: &mut [&mut Slot], within: Duration) {
+    for slot in slots.iter_mut() {
+        if let Some(process) = &mut slot.process {
+            process.ask_to_end();
+        }
+    }
+    let waited = tokio::time::timeout(within, async {
+        loop {
+            let running = slots.iter_mut().any(|s| s.process.as_mut().is_some_and(|p| p.ended().is_none()));
+            if !running {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    if waited.await.is_err() {
+        for slot in slots.iter_mut() {
+            if let Some(process) = slot.process.as_mut().filter(|p| p.is_running()) {
+                tracing::error!(agent = slot.planned.name, "did not drain in time; killed");
+                process.kill();
+            }
+        }
+    }
+}

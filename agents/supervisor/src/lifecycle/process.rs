@@ -1,0 +1,190 @@
+//! One running agent: a child of ours, or one that an earlier supervisor started and we adopted.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use domain::ids::BootId;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::PlannedAgent;
+
+/// What is left in `<run dir>/<agent>.json` for the next supervisor.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Note {
+    pid: u32,
+    /// Start time in clock ticks since boot: tells a process from a later one with the same id.
+    start_ticks: u64,
+    boot_id: BootId,
+}
+
+impl Note {
+    /// A new file renamed over the old one: a crash leaves one of the two whole.
+    fn write(&self, file: &Path) -> io::Result<()> {
+        let fresh = file.with_extension("new");
+        std::fs::write(&fresh, serde_json::to_vec(self)?)?;
+        std::fs::rename(&fresh, file)
+    }
+}
+
+/// One running agent.
+#[derive(Debug)]
+pub struct Process {
+    note: Note,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Starts an agent in a process group of its own, with its own environment and nothing of ours but `PATH`.
+    pub(super) fn start(run_dir: &Path, planned: &PlannedAgent, boot_id: BootId) -> io::Result<Self> {
+        let log = OpenOptions::new().create(true).append(true).open(&planned.log)?;
+        let child = Command::new(&planned.program)
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .envs(&planned.env)
+            .env("SWARM_SUPERVISED", "1")
+            .env("SWARM_BOOT_ID", boot_id.to_string())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0)
+            .spawn()?;
+        let pid = child.id();
+        let note = Note { pid, start_ticks: stat(pid).map_or(0, |(_, ticks)| ticks), boot_id };
+        let mut process = Self { note, child: Some(child) };
+        // Without its note no later supervisor would know of it and would start a second one beside it.
+        if let Err(error) = process.note.write(&path(run_dir, &planned.name)) {
+            process.kill();
+            return Err(error);
+        }
+        Ok(process)
+    }
+
+    /// Takes over the process that an earlier supervisor started, when it is still that one.
+    pub(super) fn adopt(run_dir: &Path, name: &str) -> Option<Self> {
+        let note: Note = serde_json::from_slice(&std::fs::read(path(run_dir, name)).ok()?).ok()?;
+        let process = Self { note, child: None };
+        process.is_running().then_some(process)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub const fn pid(&self) -> u32 {
+        self.note.pid
+    }
+
+    /// This start of it.
+    #[must_use]
+    pub const fn boot_id(&self) -> BootId {
+        self.note.boot_id
+    }
+
+    /// How it ended; `None` while it runs.
+    pub(super) fn ended(&mut self) -> Option<String> {
+        let Some(child) = &mut self.child else {
+            return (!self.is_running()).then(|| "gone".to_owned());
+        };
+        match child.try_wait() {
+            Ok(None) => None,
+            Ok(Some(status)) => Some(match (status.code(), status.signal()) {
+                (Some(code), _) => format!("exit {code}"),
+                (None, Some(signal)) => format!("signal {signal}"),
+                (None, None) => "gone".to_owned(),
+            }),
+            Err(error) => Some(format!("gone: {error}")),
+        }
+    }
+
+    /// Whether the kernel still runs exactly this process.
+    pub(super) fn is_running(&self) -> bool {
+        stat(self.note.pid).is_some_and(|(state, ticks)| ticks == self.note.start_ticks && !matches!(state, 'Z' | 'X'))
+    }
+
+    /// SIGTERM: drain and exit.
+    pub(super) fn ask_to_end(&self) {
+        self.signal(Signal::SIGTERM);
+    }
+
+    /// SIGKILL, and no zombie left.
+    pub(super) fn kill(&mut self) {
+        self.signal(Signal::SIGKILL);
+        if let Some(child) = &mut self.child {
+            let _ = child.wait();
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if !self.is_running() {
+            return;
+        }
+        let Ok(pid) = i32::try_from(self.note.pid) else { return };
+        if let Err(error) = kill(Pid::from_raw(pid), signal) {
+            tracing::warn!(%error, pid, "signal not sent");
+        }
+    }
+}
+
+fn path(run_dir: &Path, name: &str) -> PathBuf {
+    run_dir.join(format!("{name}.json"))
+}
+
+/// State letter and start time of a process, from /proc/<pid>/stat (proc(5): fields 3 and 22; the name in field 2 may
+/// hold spaces and brackets, so counting starts after its last one).
+fn stat(pid: u32) -> Option<(char, u64)> {
+    parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+fn parse_stat(text: &str) -> Option<(char, u64)> {
+    let (_, rest) = text.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let ticks = fields.nth(18)?.parse().ok()?;
+    Some((state, ticks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_line_is_read_past_a_name_with_brackets() {
+        let line = "42 (a) b) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3";
+        assert_eq!(parse_stat(line), Some(('S', 987_654)));
+        assert_eq!(parse_stat("nonsense"), None);
+    }
+
+    #[test]
+    fn a_process_that_no_note_can_tell_of_is_ended_again() {
+        let folder = std::env::temp_dir().join(format!("swarm-note-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let pid_file = folder.join("pid");
+        let program = folder.join("agent.sh");
+        std::fs::write(&program, format!("#!/bin/sh\necho $$ > {}\nexec sleep 600\n", pid_file.display())).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let planned = PlannedAgent {
+            name: "agent".into(),
+            program,
+            env: std::collections::BTreeMap::new(),
+            log: folder.join("log"),
+        };
+        let missing = folder.join("no such folder");
+        assert!(Process::start(&missing, &planned, BootId(uuid::Uuid::nil())).is_err());
+        let left = std::fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse().ok());
+        assert!(left.is_none_or(|pid| stat(pid).is_none_or(|(state, _)| matches!(state, 'Z' | 'X'))), "{left:?} runs");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn our_own_process_is_found_and_a_stranger_with_the_same_id_is_not() {
+        let pid = std::process::id();
+        let (_, ticks) = stat(pid).unwrap();
+        let of =
+            |start_ticks| Process { note: Note { pid, start_ticks, boot_id: BootId(uuid::Uuid::nil()) }, child: None };
+        assert!(of(ticks).is_running());
+        assert!(!of(ticks + 1).is_running());
+    }
+}

@@ -1,0 +1,223 @@
+//! What is known of each agent: its process, its latest heartbeat, and the verdict on it. Never just "online".
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use domain::ids::BootId;
+use domain::message::Heartbeat;
+use domain::time::UnixMs;
+use serde_json::{Value, json};
+
+use super::Plan;
+
+/// No heartbeat for this long: deaf, ms.
+const QUIET_MS: i64 = 5_000;
+/// Something in hand for this long without progress: stuck, ms.
+const STUCK_MS: i64 = 15_000;
+
+/// The agents of a plan.
+#[derive(Debug)]
+pub struct Registry {
+    known: Mutex<BTreeMap<String, Known>>,
+    /// Since when heartbeats can reach us; `None` while the broker is away.
+    listening_since: Mutex<Option<UnixMs>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    pid: Option<u32>,
+    boot_id: Option<BootId>,
+    started_at: Option<UnixMs>,
+    beat: Option<(UnixMs, Heartbeat)>,
+    restarts: u64,
+    last_end: Option<String>,
+    quarantined: Option<String>,
+}
+
+impl Registry {
+    /// Knows every agent of the plan and nothing about them.
+    #[must_use]
+    pub fn new(plan: &Plan) -> Self {
+        let known = plan.agents.iter().map(|agent| (agent.name.clone(), Known::default())).collect();
+        Self { known: Mutex::new(known), listening_since: Mutex::new(None) }
+    }
+
+    /// Notes whether heartbeats can reach us at `now`: silence counts only while we listen.
+    pub(super) fn listening(&self, connected: bool, now: UnixMs) {
+        let mut since = self.listening_since.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = if connected { Some(since.unwrap_or(now)) } else { None };
+    }
+
+    /// Whether heartbeats can reach us.
+    pub(super) fn is_listening(&self) -> bool {
+        self.listening_since.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A process was started or adopted.
+    pub(super) fn started(&self, name: &str, pid: u32, boot_id: BootId, now: UnixMs) {
+        if let Some(known) = self.known().get_mut(name) {
+            known.pid = Some(pid);
+            known.boot_id = Some(boot_id);
+            known.started_at = Some(now);
+            known.beat = None;
+            known.quarantined = None;
+        }
+    }
+
+    /// A process ended.
+    pub(super) fn ended(&self, name: &str, how: &str) {
+        if let Some(known) = self.known().get_mut(name) {
+            known.pid = None;
+            known.restarts += 1;
+            known.last_end = Some(how.to_owned());
+        }
+    }
+
+    /// It stays down.
+    pub(super) fn quarantined(&self, name: &str, reason: &str) {
+        if let Some(known) = self.known().get_mut(name) {
+            known.quarantined = Some(reason.to_owned());
+        }
+    }
+
+    /// A heartbeat came in. One of an earlier start of the same agent is ignored.
+    pub fn beat(&self, beat: &Heartbeat, now: UnixMs) {
+        if let Some(known) = self.known().get_mut(&beat.agent)
+            && known.pid == Some(beat.pid)
+        {
+            known.beat = Some((now, beat.clone()));
+        }
+    }
+
+    /// No sign of life for too long, counted from when we could have heard one: an outage of the broker is no reason
+    /// to kill everybody.
+    pub(super) fn is_hung(&self, name: &str, now: UnixMs, starting_ms: i64, deaf_ms: i64) -> bool {
+        let listening_since = *self.listening_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(listening_since) = listening_since else { return false };
+        let known = self.known();
+        let Some(known) = known.get(name) else { return false };
+        match (&known.beat, known.started_at) {
+            (Some((at, _)), _) => now.since_ms((*at).max(listening_since)) > deaf_ms,
+            (None, Some(started)) => now.since_ms(started.max(listening_since)) > starting_ms,
+            (None, None) => false,
+        }
+    }
+
+    /// Every agent of the plan was heard since its start and is not draining.
+    #[must_use]
+    pub fn all_heard(&self) -> bool {
+        let known = self.known();
+        !known.is_empty() && known.values().all(|k| k.pid.is_some() && k.beat.is_some())
+    }
+
+    /// The agents for people.
+    #[must_use]
+    pub fn view(&self, now: UnixMs) -> Value {
+        let rows = self.known().iter().map(|(name, known)| row(name, known, now)).collect();
+        Value::Array(rows)
+    }
+}
+
+fn verdict(known: &Known, now: UnixMs) -> &'static str {
+    if known.quarantined.is_some() {
+        return "quarantined";
+    }
+    let Some((at, beat)) = &known.beat else {
+        return if known.pid.is_some() { "starting" } else { "down" };
+    };
+    if known.pid.is_none() {
+        "down"
+    } else if now.since_ms(*at) > QUIET_MS {
+        "deaf"
+    } else if beat.busy && beat.oldest_in_flight_ms > STUCK_MS {
+        "stuck"
+    } else if beat.draining {
+        "draining"
+    } else if beat.busy {
+        "busy"
+    } else {
+        "healthy"
+    }
+}
+
+fn row(name: &str, known: &Known, now: UnixMs) -> Value {
+    let beat = known.beat.as_ref().map(|(_, beat)| beat);
+    json!({
+        "agent": name,
+        "verdict": verdict(known, now),
+        "pid": known.pid,
+        "boot_id": known.boot_id,
+        "up_ms": known.started_at.map(|at| now.since_ms(at)),
+        "restarts": known.restarts,
+        "last_end": known.last_end,
+        "quarantined": known.quarantined,
+        "progress": beat.map(|b| b.progress),
+        "queue_depth": beat.map(|b| b.queue_depth),
+        "rss_bytes": beat.map(|b| b.rss_bytes),
+        "last_success_ms": beat.map(|b| b.dependencies.clone()),
+        "lacks": beat.map_or_else(Vec::new, |b| b.lacks.clone()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(pid: Option<u32>, beat_at: Option<i64>, busy: bool, in_flight_ms: i64) -> Known {
+        let beat = beat_at.map(|at| {
+            let beat = Heartbeat {
+                agent: "a".into(),
+                boot_id: BootId(uuid::Uuid::nil()),
+                pid: 1,
+                progress: 1,
+                busy,
+                oldest_in_flight_ms: in_flight_ms,
+                rss_bytes: 0,
+                queue_depth: 0,
+                dependencies: BTreeMap::new(),
+                in_hand: vec![],
+                lacks: vec![],
+                draining: false,
+            };
+            (UnixMs(at), beat)
+        });
+        Known { pid, beat, started_at: Some(UnixMs(0)), ..Known::default() }
+    }
+
+    #[test]
+    fn silence_counts_only_while_the_broker_carries_heartbeats() {
+        let plan = Plan { agents: vec![], run_dir: "run".into() };
+        let registry = Registry::new(&plan);
+        registry.known().insert("a".into(), known(Some(1), Some(0), false, 0));
+        let is_hung = |now| registry.is_hung("a", UnixMs(now), 60_000, 30_000);
+        registry.listening(true, UnixMs(0));
+        assert!(!is_hung(30_000));
+        assert!(is_hung(30_001));
+        registry.listening(false, UnixMs(30_001));
+        assert!(!registry.is_listening());
+        assert!(!is_hung(3_600_000), "nobody can be heard");
+        registry.listening(true, UnixMs(3_600_000));
+        registry.listening(true, UnixMs(3_610_000));
+        assert!(!is_hung(3_630_000), "they get the usual time after it is back");
+        assert!(is_hung(3_630_001));
+    }
+
+    #[test]
+    fn a_verdict_needs_progress_and_not_a_pulse() {
+        for (known, want) in [
+            (known(None, None, false, 0), "down"),
+            (known(Some(1), None, false, 0), "starting"),
+            (known(Some(1), Some(10_000), false, 0), "healthy"),
+            (known(Some(1), Some(10_000), true, 100), "busy"),
+            (known(Some(1), Some(10_000), true, 15_001), "stuck"),
+            (known(Some(1), Some(4_000), false, 0), "deaf"),
+            (known(None, Some(10_000), false, 0), "down"),
+        ] {
+            assert_eq!(verdict(&known, UnixMs(10_000)), want);
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The NATS services people use: `nats req swarm.status ''` and the like; `nats micro ls` lists them.
+
+use std::sync::Arc;
+
+use async_nats::service::ServiceExt;
+use bus::Raw;
+use bus::codec::Arrival;
+use domain::ids::UserId;
+use domain::message::{Envelope, HaltChanged, Message};
+use domain::person::{Act, SignedAct};
+use domain::subject::{Priority, Route, Subject};
+use futures::StreamExt;
+use runtime::{HandleError, Work};
+use serde_json::{Value, json};
+
+use crate::answer::{Refused, ok};
+use crate::{Shared, gateway, view};
+
+/// The subjects answered, each with what it is for.
+pub const SUBJECTS: &[(&str, &str)] = &[
+    ("swarm.signal", "a TradingSignal as JSON; answers accepted with its id, or a code"),
+    ("swarm.status", "everything at a glance"),
+    ("swarm.positions", "cash, positions and profit of a user: {\"user\":\"operator\"}"),
+    ("swarm.approvals", "requests that wait for a human"),
+    ("swarm.approve", "a signed vote (made by `swarm approve` or `swarm reject`)"),
+    ("swarm.halt", "raise the kill level: {\"level\":1,\"reason\":\"...\"}; empty means 1"),
+    ("swarm.resume", "a signed act that lowers the kill level (made by `swarm resume`)"),
+    ("swarm.breaker", "a signed act that resets a breaker (made by `swarm breaker reset`)"),
+    ("swarm.agents", "the processes and what each of them lacks"),
+];
+
+/// Answers until shutdown.
+///
+/// # Errors
+/// [`HandleError::Fatal`] when the services can't be registered.
+pub async fn run(shared: Arc<Shared>, work: Work) -> Result<(), HandleError> {
+    let fatal = |error: async_nats::Error| HandleError::Fatal(format!("NATS services: {error}"));
+    let service = work
+        .bus
+        .client()
+        .service_builder()
+        .description("the swarm's doors for people")
+        .start("swarm", env!("CARGO_PKG_VERSION"))
+        .await
+        .map_err(fatal)?;
+    let mut endpoints = Vec::new();
+    for (subject, purpose) in SUBJECTS {
+        let name = subject.replace('.', "-");
+        let metadata = std::collections::HashMap::from([("purpose".to_owned(), (*purpose).to_owned())]);
+        let endpoint = service.endpoint_builder().name(name).metadata(metadata).add(*subject).await.map_err(fatal)?;
+        endpoints.push(endpoint.map(move |request| (*subject, request)).boxed());
+    }
+    let mut requests = futures::stream::select_all(endpoints);
+    loop {
+        let (subject, request) = tokio::select! {
+            () = work.shutdown.cancelled() => break,
+            next = requests.next() => match next {
+                Some(next) => next,
+                None => break,
+            },
+        };
+        let answer = answer(&shared, &work, subject, &request.message.payload, request.message.headers.as_ref()).await;
+        metrics::counter!("swarm_requests_total", "subject" => subject).increment(1);
+        let bytes = serde_json::to_vec(&answer).unwrap_or_default();
+        if let Err(error) = request.respond(Ok(bytes.into())).await {
+            tracing::warn!(%error, subject, "answer not sent");
+        }
+    }
+    service.stop().await.map_err(fatal)
+}
+
+async fn answer(
+    shared: &Shared,
+    work: &Work,
+    subject: &str,
+    payload: &[u8],
+    headers: Option<&async_nats::HeaderMap>,
+) -> Value {
+    let answered = match subject {
+        "swarm.signal" => signal(work, payload, headers).await,
+        "swarm.status" => view::status(shared, work).await.map(Ok),
+        "swarm.positions" => positions(work, payload).await,
+        "swarm.approvals" => view::approvals(work).await.map(Ok),
+        "swarm.approve" => vote(work, payload).await,
+        "swarm.halt" => halt(shared, work, payload).await,
+        "swarm.resume" => resume(shared, work, payload).await,
+        "swarm.breaker" => breaker(work, payload).await,
+        "swarm.agents" => Ok(Ok(view::agents(shared, work))),
+        _ => Ok(Err(Refused::new("UNKNOWN_SUBJECT", "no such service"))),
+    };
+    match answered {
+        Ok(Ok(value)) => ok(value),
+        Ok(Err(refused)) => refused.json(),
+        Err(error) => {
+            tracing::error!(%error, subject, "request failed");
+            Refused::new("UNAVAILABLE", "the swarm can't answer now; nothing was changed; try again").json()
+        }
+    }
+}
+
+type Answer = Result<Result<Value, Refused>, HandleError>;
+
+async fn signal(work: &Work, payload: &[u8], headers: Option<&async_nats::HeaderMap>) -> Answer {
+    let now = work.clock.now();
+    let named = |name: &str| headers.and_then(|h| h.get(name)).map(|v| v.as_str().to_owned());
+    let id = named("Nats-Msg-Id").unwrap_or_else(|| runtime::clock::new_id(work.clock.as_ref()).to_string());
+    let mut kept = vec![("Nats-Msg-Id".to_owned(), id)];
+    if let Some(content_type) = named("content-type") {
+        kept.push(("content-type".to_owned(), content_type));
+    }
+    let subject = Subject::of(Route::Signal, Priority::Urgent);
+    let raw = Raw { subject: subject.to_string(), headers: kept, payload: payload.to_vec() };
+    let arrival = Arrival { stream: subject.stream().name(), stream_seq: 0, published_at: now };
+    let envelope: Envelope = match bus::codec::decode(&raw, &arrival, now) {
+        Ok(envelope) => envelope,
+        Err(reject) => return Ok(Err(Refused::new(reject.code.code(), &reject.detail))),
+    };
+    // The bytes go on as they came: the planner behind the stream makes the same id of them as was made here, and as it
+    // makes of the same message at the plain door.
+    match work.bus.forward(&raw, envelope.header.valid_until, &|| work.clock.now()).await {
+        Ok(published) => Ok(Ok(json!({
+            "accepted": true,
+            "id": envelope.header.message_id,
+            "duplicate": published.duplicate,
+            "stream": published.stream,
+            "seq": published.seq,
+        }))),
+        Err(error @ bus::BusError::TooLarge { .. }) => Ok(Err(Refused::new("OVERSIZED", &error.to_string()))),
+        Err(error) => Ok(Err(Refused::new("NOT_STORED", &format!("the stream did not take it: {error}")))),
+    }
+}
+
+/// The user named in the request, `operator` when none is.
+fn user_of(payload: &[u8]) -> Result<String, Refused> {
+    if payload.iter().all(u8::is_ascii_whitespace) {
+        return Ok("operator".to_owned());
+    }
+    let value: Value = serde_json::from_slice(payload)
+        .map_err(|_| Refused::new("BAD_JSON", "send nothing or {\"user\":\"handle\"}"))?;
+    match value.get("user") {
+        None if value.is_object() => Ok("operator".to_owned()),
+        None => Err(Refused::new("BAD_JSON", "send nothing or {\"user\":\"handle\"}")),
+        Some(Value::String(handle)) if domain::subject::is_token(handle) => Ok(handle.clone()),
+        Some(_) => Err(Refused::new("BAD_TEXT", "user is a short name")),
+    }
+}
+
+async fn positions(work: &Work, payload: &[u8]) -> Answer {
+    let handle = match user_of(payload) {
+        Ok(handle) => handle,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    view::positions(work, &handle).await
+}
+
+fn signed_act(payload: &[u8]) -> Result<SignedAct, Refused> {
+    serde_json::from_slice(payload).map_err(|_| {
+        Refused::new("NOT_SIGNED", "send a signed act as JSON: use `swarm approve`, `swarm reject` or `swarm resume`")
+    })
+}
+
+async fn vote(work: &Work, payload: &[u8]) -> Answer {
+    let signed = match signed_act(payload) {
+        Ok(signed) => signed,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let mut unit = work.begin(nobody()).await?;
+    match gateway::vote(&mut unit, &signed, "cli").await? {
+        Err(refused) => {
+            metrics::counter!("swarm_votes_refused_total", "code" => refused.code).increment(1);
+            Ok(Err(refused))
+        }
+        Ok(done) => {
+            work.commit(unit, &work.root_header(nobody()), done.out).await?;
+            Ok(Ok(done.answer))
+        }
+    }
+}
+
+async fn halt(shared: &Shared, work: &Work, payload: &[u8]) -> Answer {
+    let (level, reason, by) = if payload.iter().all(u8::is_ascii_whitespace) {
+        (1, "asked over NATS without a reason".to_owned(), "operator".to_owned())
+    } else {
+        let Ok(value) = serde_json::from_slice::<Value>(payload) else {
+            return Ok(Err(Refused::new("BAD_JSON", "send nothing or {\"level\":1,\"reason\":\"...\"}")));
+        };
+        let level = value.get("level").map_or(Some(1), Value::as_u64).and_then(|l| u8::try_from(l).ok());
+        let Some(level) = level.filter(|l| (1..=2).contains(l)) else {
+            return Ok(Err(Refused::new("BAD_LEVEL", "level is 1 (no new risk) or 2 (and cancel open orders)")));
+        };
+        let text = |key: &str, or: &str| {
+            let said = value.get(key).and_then(Value::as_str).map(domain::message::clean_text);
+            // A halt is never refused for how it is worded.
+            said.filter(|text| !text.trim().is_empty()).unwrap_or_else(|| or.to_owned())
+        };
+        (level, text("reason", "no reason given"), text("by", "operator"))
+    };
+    let mut unit = work.begin(nobody()).await?;
+    let (halt, out) = gateway::raise(&mut unit, level, &by, &reason).await?;
+    finish_halt(shared, work, unit, &halt, out).await
+}
+
+async fn resume(shared: &Shared, work: &Work, payload: &[u8]) -> Answer {
+    let signed = match signed_act(payload) {
+        Ok(signed) => signed,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    if !matches!(signed.act.what, Act::LowerKill { .. }) {
+        return Ok(Err(Refused::new("WRONG_ACT", "this act lowers no kill level")));
+    }
+    let mut unit = work.begin(nobody()).await?;
+    match gateway::lower(&mut unit, &signed).await? {
+        Err(refused) => Ok(Err(refused)),
+        Ok((halt, out)) => finish_halt(shared, work, unit, &halt, out).await,
+    }
+}
+
+/// Commits, writes the file copy, and tells everybody. The database is first: the file may only be behind.
+async fn finish_halt(shared: &Shared, work: &Work, unit: store::Unit, halt: &HaltChanged, out: Vec<Message>) -> Answer {
+    work.commit(unit, &work.root_header(nobody()), out).await?;
+    if let Err(error) = runtime::kill::write_file(&shared.kill_file, halt.level, halt.epoch) {
+        tracing::error!(%error, "the kill file could not be written; unreadable copies count as level 1");
+    }
+    metrics::gauge!("swarm_kill_level").set(f64::from(halt.level));
+    Ok(Ok(json!({ "level": halt.level, "epoch": halt.epoch, "by": halt.by, "reason": halt.reason })))
+}
+
+async fn breaker(work: &Work, payload: &[u8]) -> Answer {
+    let signed = match signed_act(payload) {
+        Ok(signed) => signed,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let mut unit = work.begin(nobody()).await?;
+    match gateway::reset_breaker(&mut unit, &signed).await? {
+        Err(refused) => Ok(Err(refused)),
+        Ok((user, done)) => {
+            work.commit(unit, &work.root_header(user), done.out).await?;
+            Ok(Ok(done.answer))
+        }
+    }
+}
+
+/// No user: a transaction that sees only what the supervisor's own policies show.
+pub(crate) fn nobody() -> UserId {
+    UserId(uuid::Uuid::nil())
+}

@@ -1,0 +1,8 @@
+//! Treasury's own functions against a real Postgres, with the real grants and row-level security.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod approvals;
+mod days;
+mod decisions;
+mod posting;
+mod scene;
