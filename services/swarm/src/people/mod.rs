@@ -1,0 +1,300 @@
+//! The commands of people: everything that asks the running swarm something, or tells it to do something.
+//!
+//! Each prints a short text, or with `--json` exactly what the swarm answered. Exit status: 0 it worked, 1 the answer is
+//! no (or an audit is INVALID), 69 the swarm can't be reached.
+
+pub mod audit;
+mod connection;
+mod text;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use domain::canonical::Sha256Digest;
+use domain::ids::{ApprovalId, UserId};
+use domain::person::{Act, PersonAct, Vote};
+use domain::time::{Clock, UnixMs};
+use rails::signature::sign_act;
+use serde_json::{Value, json};
+
+pub use connection::{Connection, Files};
+
+/// Where the swarm's data lies, and how to answer.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// The data folder of `swarm up`.
+    #[arg(long, global = true, default_value = ".local", env = "SWARM_DATA")]
+    pub data_dir: PathBuf,
+    /// Print the answer as JSON.
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Send a trading signal: `swarm signal BUY BTCUSDT --notional-usd 600`.
+    Signal(SignalArgs),
+    /// Everything at a glance: kill level, agents, ledger, market.
+    Status,
+    /// Cash, positions and profit of a user.
+    Positions {
+        /// Whose.
+        #[arg(long, default_value = "operator")]
+        user: String,
+    },
+    /// Requests that wait for a human.
+    Approvals,
+    /// Say yes to a request; signs with your key.
+    Approve(VoteArgs),
+    /// Say no to a request; signs with your key.
+    Reject(VoteArgs),
+    /// Raise the kill level: 1 no new risk, 2 and cancel open orders.
+    Halt {
+        /// 1 or 2.
+        #[arg(long, default_value_t = 1)]
+        level: u8,
+        /// Why.
+        #[arg(long, default_value = "asked by a person")]
+        reason: String,
+    },
+    /// Lower the kill level; signs with your key and needs a reason.
+    Resume {
+        /// The new level.
+        #[arg(long, default_value_t = 0)]
+        level: u8,
+        /// Why it is safe to go on.
+        #[arg(long)]
+        reason: String,
+    },
+    /// The loss-streak breaker.
+    #[command(subcommand)]
+    Breaker(BreakerCommand),
+    /// The processes and what each of them lacks.
+    Agents,
+    /// The audit chain.
+    #[command(subcommand)]
+    Audit(AuditCommand),
+}
+
+/// A trading signal on the command line.
+#[derive(Debug, Clone, Args)]
+pub struct SignalArgs {
+    /// BUY, SELL or HOLD.
+    pub action: String,
+    /// Exchange symbol or mint address.
+    pub instrument: String,
+    /// Units of the base asset, or `all` for a sale of everything.
+    #[arg(long)]
+    pub amount: Option<String>,
+    /// At most this many dollars.
+    #[arg(long, conflicts_with = "amount")]
+    pub notional_usd: Option<String>,
+    /// Worst price per unit.
+    #[arg(long)]
+    pub price_limit: Option<String>,
+    /// Why.
+    #[arg(long, default_value = "")]
+    pub reasoning: String,
+    /// The same id twice is the same signal; made up when absent.
+    #[arg(long)]
+    pub id: Option<String>,
+}
+
+/// Which request, and why.
+#[derive(Debug, Clone, Args)]
+pub struct VoteArgs {
+    /// Id of the request, or `last` when only one waits.
+    pub approval_id: String,
+    /// Why.
+    #[arg(long, default_value = "")]
+    pub reason: String,
+}
+
+/// Commands about the breaker.
+#[derive(Debug, Clone, Subcommand)]
+pub enum BreakerCommand {
+    /// Reset a latched breaker; signs with your key.
+    Reset {
+        /// Whose.
+        #[arg(long, default_value = "operator")]
+        user: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// Commands about the audit chain.
+#[derive(Debug, Clone, Subcommand)]
+pub enum AuditCommand {
+    /// Check every chain against its hashes and its signed heads.
+    Verify,
+    /// Print the whole chain of one fill, order, intent or signal.
+    Explain {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// Why a command gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum PeopleError {
+    /// A file that `swarm up` writes is missing or unreadable.
+    #[error("{0}")]
+    Files(String),
+    /// The swarm did not answer.
+    #[error("the swarm does not answer ({0}); is it running? `make run` or `swarm up` starts it")]
+    Unreachable(String),
+    /// What was typed can't be sent.
+    #[error("{0}")]
+    Usage(String),
+}
+
+/// Runs a command and prints its answer.
+#[must_use]
+pub fn main(command: &Command, common: &Common) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(executor) => executor.block_on(run(command, common)),
+        Err(error) => {
+            eprintln!("no async runtime: {error}");
+            ExitCode::from(70)
+        }
+    }
+}
+
+async fn run(command: &Command, common: &Common) -> ExitCode {
+    match answer(command, common).await {
+        Ok(answer) => {
+            let good = answer.get("ok").and_then(Value::as_bool).unwrap_or(true);
+            if common.json {
+                println!("{}", serde_json::to_string_pretty(&answer).unwrap_or_default());
+            } else {
+                print!("{}", text::render(command, &answer));
+            }
+            if good { ExitCode::SUCCESS } else { ExitCode::from(1) }
+        }
+        Err(error) => {
+            if common.json {
+                println!("{}", json!({ "ok": false, "code": "UNAVAILABLE", "detail": error.to_string() }));
+            } else {
+                eprintln!("{error}");
+            }
+            ExitCode::from(if matches!(error, PeopleError::Usage(_)) { 2 } else { 69 })
+        }
+    }
+}
+
+async fn answer(command: &Command, common: &Common) -> Result<Value, PeopleError> {
+    let files = Files::load(&common.data_dir)?;
+    if let Command::Audit(command) = command {
+        let auditor = audit::Auditor::open(&files).await?;
+        return match command {
+            AuditCommand::Verify => auditor.verify().await,
+            AuditCommand::Explain { id } => auditor.explain(id).await,
+        };
+    }
+    let connection = Connection::open(&files).await?;
+    perform(&connection, &files, command).await
+}
+
+/// Does over a connection what a command says, signing with the person's key where that is needed, and gives the
+/// swarm's answer.
+///
+/// # Errors
+/// [`PeopleError`]; a no of the swarm is an answer. `swarm audit` reads tables, not the swarm: see [`audit::Auditor`].
+pub async fn perform(connection: &Connection, files: &Files, command: &Command) -> Result<Value, PeopleError> {
+    match command {
+        Command::Signal(args) => connection.request_with_id("swarm.signal", &signal(args), args.id.as_deref()).await,
+        Command::Status => connection.request("swarm.status", &Value::Null).await,
+        Command::Positions { user } => connection.request("swarm.positions", &json!({ "user": user })).await,
+        Command::Approvals => connection.request("swarm.approvals", &Value::Null).await,
+        Command::Approve(args) => vote(connection, files, args, Vote::Approve).await,
+        Command::Reject(args) => vote(connection, files, args, Vote::Reject).await,
+        Command::Halt { level, reason } => {
+            let by = &files.person_id;
+            connection.request("swarm.halt", &json!({ "level": level, "reason": reason, "by": by })).await
+        }
+        Command::Resume { level, reason } => {
+            let status = connection.request("swarm.status", &Value::Null).await?;
+            let epoch = status["kill"]["epoch"].as_i64();
+            let epoch = epoch.ok_or_else(|| PeopleError::Unreachable("it does not tell the kill level".to_owned()))?;
+            act(connection, files, "swarm.resume", Act::LowerKill { level: *level, epoch }, reason).await
+        }
+        Command::Breaker(BreakerCommand::Reset { user, reason }) => {
+            let positions = connection.request("swarm.positions", &json!({ "user": user })).await?;
+            let Some(latched_at) = positions["breaker"]["latched_at"].as_i64() else {
+                return Ok(
+                    json!({ "ok": false, "code": "NOT_LATCHED", "detail": "this user's breaker is not latched" }),
+                );
+            };
+            let what = Act::ResetBreaker { user_id: UserId::of_handle(user), latched_at: UnixMs(latched_at) };
+            act(connection, files, "swarm.breaker", what, reason).await
+        }
+        Command::Agents => connection.request("swarm.agents", &Value::Null).await,
+        Command::Audit(_) => Err(PeopleError::Usage("audit is answered without the swarm".to_owned())),
+    }
+}
+
+fn signal(args: &SignalArgs) -> Value {
+    let mut body = serde_json::Map::new();
+    body.insert("action".to_owned(), json!(args.action.to_ascii_uppercase()));
+    body.insert("token_address".to_owned(), json!(args.instrument));
+    let optional = [
+        ("amount", args.amount.clone()),
+        ("notional_usd", args.notional_usd.clone()),
+        ("price_limit", args.price_limit.clone()),
+        ("reasoning", (!args.reasoning.is_empty()).then(|| args.reasoning.clone())),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            body.insert(name.to_owned(), json!(value));
+        }
+    }
+    Value::Object(body)
+}
+
+async fn vote(connection: &Connection, files: &Files, args: &VoteArgs, vote: Vote) -> Result<Value, PeopleError> {
+    let listed = connection.request("swarm.approvals", &Value::Null).await?;
+    let waiting = listed["approvals"].as_array().cloned().unwrap_or_default();
+    let found = match args.approval_id.as_str() {
+        "last" if waiting.len() == 1 => waiting.first(),
+        "last" => None,
+        id => waiting.iter().find(|row| row["approval_id"].as_str() == Some(id)),
+    };
+    let Some(row) = found else {
+        let detail = format!("{} requests wait; `swarm approvals` lists them with their ids", waiting.len());
+        return Ok(json!({ "ok": false, "code": "UNKNOWN_REQUEST", "detail": detail }));
+    };
+    let id: Option<ApprovalId> = row["approval_id"].as_str().and_then(|text| text.parse().ok());
+    let digest = row["digest"].as_str().and_then(Sha256Digest::parse);
+    let (Some(approval_id), Some(digest)) = (id, digest) else {
+        return Err(PeopleError::Unreachable("its answer names no request".to_owned()));
+    };
+    let mut answer =
+        act(connection, files, "swarm.approve", Act::Vote { approval_id, digest, vote }, &args.reason).await?;
+    if let Some(fields) = answer.as_object_mut() {
+        fields.insert("summary".to_owned(), row["summary"].clone());
+    }
+    Ok(answer)
+}
+
+async fn act(
+    connection: &Connection,
+    files: &Files,
+    subject: &str,
+    what: Act,
+    reason: &str,
+) -> Result<Value, PeopleError> {
+    let act = PersonAct {
+        schema: PersonAct::SCHEMA.to_owned(),
+        person_id: files.person_id.clone(),
+        what,
+        reason: domain::message::clean_text(reason),
+        signed_at: runtime::clock::SystemClock.now(),
+    };
+    let signed = sign_act(&files.person_key()?, act).map_err(|error| PeopleError::Files(error.to_string()))?;
+    let body = serde_json::to_value(&signed).map_err(|error| PeopleError::Usage(error.to_string()))?;
+    connection.request(subject, &body).await
+}

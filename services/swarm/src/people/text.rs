@@ -1,0 +1,203 @@
+//! Answers as text for people.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::{AuditCommand, Command};
+
+/// The text of an answer; a no is its code and what to do about it.
+pub fn render(command: &Command, answer: &Value) -> String {
+    if answer.get("ok").and_then(Value::as_bool) == Some(false)
+        && !matches!(command, Command::Audit(AuditCommand::Verify))
+    {
+        return format!("{} {}\n", word(&answer["code"]), word(&answer["detail"]));
+    }
+    let mut out = String::new();
+    match command {
+        Command::Signal(_) => line(&mut out, &format!("accepted {}", word(&answer["id"]))),
+        Command::Status => status(&mut out, answer),
+        Command::Positions { .. } => positions(&mut out, answer),
+        Command::Approvals => approvals(&mut out, answer),
+        Command::Approve(_) | Command::Reject(_) => {
+            line(&mut out, &format!("{}: {}", word(&answer["status"]), word(&answer["summary"])));
+        }
+        Command::Halt { .. } | Command::Resume { .. } => {
+            line(
+                &mut out,
+                &format!("kill level {} (epoch {}): {}", answer["level"], answer["epoch"], word(&answer["reason"])),
+            );
+        }
+        Command::Breaker(_) => line(&mut out, "sent to treasury"),
+        Command::Agents => agents(&mut out, &answer["result"]),
+        Command::Audit(AuditCommand::Verify) => verify(&mut out, answer),
+        Command::Audit(AuditCommand::Explain { .. }) => {
+            line(&mut out, &serde_json::to_string_pretty(&answer["chain"]).unwrap_or_default());
+        }
+    }
+    shown(&out)
+}
+
+/// Text that a terminal may show: words of strangers reach it (reasons, what agents say, stored rows), and must not move
+/// the cursor, change colours or turn the direction of writing.
+fn shown(text: &str) -> String {
+    text.chars()
+        .filter(|c| *c == '\n' || !c.is_control())
+        .filter(
+            |c| !matches!(*c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{61c}'),
+        )
+        .collect()
+}
+
+fn line(out: &mut String, text: &str) {
+    out.push_str(text);
+    out.push('\n');
+}
+
+/// A value without JSON's quotes; `-` for nothing.
+fn word(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn rows(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn status(out: &mut String, answer: &Value) {
+    line(
+        out,
+        &format!("kill level {}  pending approvals {}", word(&answer["kill"]["level"]), answer["pending_approvals"]),
+    );
+    for row in rows(&answer["market"]) {
+        line(
+            out,
+            &format!("market {:<18} {:>14}  {} ms old", word(&row["instrument"]), word(&row["mark"]), row["age_ms"]),
+        );
+    }
+    agents(out, &answer["agents"]);
+    for row in rows(&answer["accounts"]).iter().filter(|row| row["user"] != "operator") {
+        let _ = writeln!(
+            out,
+            "{}: equity ${}  today ${}  open positions {}  trades this hour {}{}",
+            word(&row["user"]),
+            word(&row["equity_usd"]),
+            word(&row["day_profit_usd"]),
+            word(&row["open_positions"]),
+            word(&row["trades_last_hour"]),
+            if row["breaker_latched"] == true { "  breaker LATCHED" } else { "" },
+        );
+    }
+    positions(out, &answer["operator"]);
+}
+
+fn agents(out: &mut String, answer: &Value) {
+    for row in rows(answer) {
+        let lacks: Vec<String> = rows(&row["lacks"]).iter().map(word).collect();
+        let _ = writeln!(
+            out,
+            "{:<20} {:<12} pid {:<8} {:>6} kB  restarts {}  {}",
+            word(&row["agent"]),
+            word(&row["verdict"]),
+            word(&row["pid"]),
+            row["rss_bytes"].as_u64().unwrap_or(0) / 1024,
+            word(&row["restarts"]),
+            if lacks.is_empty() { String::new() } else { format!("lacks: {}", lacks.join("; ")) },
+        );
+    }
+}
+
+fn positions(out: &mut String, answer: &Value) {
+    let _ = writeln!(
+        out,
+        "{}: equity ${}  cash ${}  today ${}  fees ${}  fills {}  permits this hour {}",
+        word(&answer["user"]),
+        word(&answer["equity_usd"]),
+        word(&answer["cash_usd"]),
+        word(&answer["day"]["profit_usd"]),
+        word(&answer["fees_usd"]),
+        word(&answer["fills"]),
+        word(&answer["risk_permits_last_hour"]),
+    );
+    for row in rows(&answer["positions"]) {
+        let _ = writeln!(
+            out,
+            "  {:<18} {:>14}  cost ${}  value ${}  unrealised ${}",
+            word(&row["instrument"]),
+            word(&row["quantity"]),
+            word(&row["cost_usd"]),
+            word(&row["value_usd"]),
+            word(&row["unrealised_usd"]),
+        );
+    }
+    if !answer["breaker"]["latched_at"].is_null() {
+        line(out, "  breaker LATCHED: no new risk until `swarm breaker reset --reason ..`");
+    }
+    for row in rows(&answer["recent_decisions"]) {
+        let numbers = row["numbers"].as_object().cloned().unwrap_or_default();
+        let numbers: Vec<String> = numbers.iter().map(|(k, v)| format!("{k}={}", word(v))).collect();
+        let code = if row["code"].is_null() { String::new() } else { word(&row["code"]) };
+        let _ = writeln!(out, "  {} {:<12} {} {}", word(&row["at"]), word(&row["outcome"]), code, numbers.join(" "));
+    }
+}
+
+fn approvals(out: &mut String, answer: &Value) {
+    let waiting = rows(&answer["approvals"]);
+    if waiting.is_empty() {
+        line(out, "nothing waits for a human");
+    }
+    for row in waiting {
+        let _ = writeln!(
+            out,
+            "{}  tier {}  {}  until {}\n  digest {}\n  agent says (unverified): {}",
+            word(&row["approval_id"]),
+            row["tier"],
+            word(&row["summary"]),
+            word(&row["expires_at"]),
+            word(&row["digest"]),
+            word(&row["agent_says_unverified"]),
+        );
+    }
+}
+
+fn verify(out: &mut String, answer: &Value) {
+    for row in rows(&answer["chains"]) {
+        let bad = &row["first_bad"];
+        let verdict = if bad.is_null() {
+            "ok".to_owned()
+        } else {
+            format!("BAD at row {}: {}", bad["seq"], word(&bad["reason"]))
+        };
+        let _ = writeln!(
+            out,
+            "{}  rows {}  anchored {}  not yet anchored {}  {verdict}",
+            word(&row["chain"]),
+            row["rows"],
+            row["anchored"],
+            row["not_yet_anchored"],
+        );
+    }
+    for fault in rows(&answer["faults"]) {
+        line(out, &word(fault));
+    }
+    line(out, &word(&answer["verdict"]));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_answer_can_drive_the_terminal() {
+        let reason = "fine\u{1b}[2J\u{9b}31m\u{202e}enif\r";
+        let answer = serde_json::json!({ "level": 1, "epoch": 2, "reason": reason });
+        let command = Command::Halt { level: 1, reason: String::new() };
+        assert_eq!(render(&command, &answer), "kill level 1 (epoch 2): fine[2J31menif\n");
+        let chain = serde_json::json!({ "chain": { "says": reason } });
+        let command = Command::Audit(AuditCommand::Explain { id: String::new() });
+        assert!(!render(&command, &chain).chars().any(|c| c != '\n' && c.is_control()));
+    }
+}

@@ -1,0 +1,309 @@
+//! Servers, schema, roles, streams, rights, accounts and the plan: everything the agents find when they start.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bus::permissions::{
+    NatsUser, ServerSettings, inbox_prefix, permissions_of, permissions_of_admin, permissions_of_person, server_config,
+};
+use bus::{Bus, BusConfig};
+use domain::agent::AgentSpec;
+use runtime::kill;
+use servers::{Durability, NatsOptions, NatsServer, PostgresOptions, PostgresServer, Programs, StablePorts};
+use store::Db;
+use store::approvals::Approver;
+use store::migrate::RoleSpec;
+use supervisor::lifecycle::{Plan, PlannedAgent};
+
+use super::people::{self, Person};
+use super::{UpArgs, UpError};
+use crate::keys::{Ed25519File, Keys, write_private};
+use crate::people::Files;
+use crate::specs;
+
+/// Database of the swarm.
+const DATABASE: &str = "swarm";
+/// Login that may only read the audit tables.
+const AUDIT_LOGIN: &str = "audit_verify";
+
+/// What runs besides the agents, and what they are started with.
+pub(super) struct House {
+    pub nats: NatsServer,
+    pub postgres: PostgresServer,
+    pub files: Files,
+    pub supervisor: PlannedAgent,
+    pub agents: Vec<String>,
+    data_dir: PathBuf,
+    starts: Starts,
+}
+
+/// How the servers are started, again when one dies.
+struct Starts {
+    programs: Programs,
+    nats: NatsOptions,
+    postgres: PostgresOptions,
+}
+
+struct Secrets {
+    permit: Ed25519File,
+    anchor: Ed25519File,
+    operator: Ed25519File,
+}
+
+impl House {
+    /// Starts the servers and makes everything be as the code says.
+    pub(super) async fn open(args: &UpArgs, data_dir: &Path) -> Result<Self, UpError> {
+        let config_dir = args.config_dir.canonicalize().map_err(|error| UpError::file(&args.config_dir, error))?;
+        let people = people::load(&args.people.clone().unwrap_or_else(|| config_dir.join("people.toml")))?;
+        warn_of_strategies_without_account(&config_dir, &people);
+        for folder in ["log", "run", "data"] {
+            let folder = data_dir.join(folder);
+            std::fs::create_dir_all(&folder).map_err(|error| UpError::file(&folder, error))?;
+        }
+        let keys = Keys::open(data_dir)?;
+        let secrets = Secrets {
+            permit: keys.ed25519("permit")?,
+            anchor: keys.ed25519("anchor")?,
+            operator: keys.ed25519("person-operator")?,
+        };
+        let starts = starts(data_dir, &keys, &people)?;
+        let postgres = PostgresServer::start(&starts.programs, &starts.postgres)?;
+        let nats = NatsServer::start(&starts.programs, &starts.nats)?;
+        prepare_store(&postgres, &keys, &people, &secrets, data_dir).await?;
+        prepare_streams(&nats, &keys).await?;
+        let files = write_files(data_dir, &nats, &postgres, &keys, &secrets)?;
+        let supervisor = plan(args, data_dir, &config_dir, &nats, &postgres, &keys, &secrets)?;
+        let agents = specs().iter().map(|spec| spec.name.to_owned()).collect();
+        Ok(Self { nats, postgres, files, supervisor, agents, data_dir: data_dir.to_owned(), starts })
+    }
+
+    /// Where a process writes.
+    pub(super) fn log(&self, name: &str) -> PathBuf {
+        self.data_dir.join("log").join(format!("{name}.log"))
+    }
+
+    /// Whether an agent that an earlier supervisor started still runs.
+    pub(super) fn agents_run(&self) -> bool {
+        let run_dir = self.data_dir.join("run");
+        self.agents.iter().any(|name| supervisor::lifecycle::is_running(&run_dir, name))
+    }
+
+    /// Starts a server again that died; says which. The agents wait for it by themselves.
+    pub(super) fn revive(&mut self) -> Result<Option<&'static str>, UpError> {
+        if self.nats.child().try_wait()?.is_some() {
+            self.nats = NatsServer::start(&self.starts.programs, &self.starts.nats)?;
+            return Ok(Some("nats-server"));
+        }
+        if self.postgres.child().try_wait()?.is_some() {
+            self.postgres = PostgresServer::start(&self.starts.programs, &self.starts.postgres)?;
+            return Ok(Some("postgres"));
+        }
+        Ok(None)
+    }
+
+    /// Stops the servers: first the road, then the record.
+    pub(super) fn stop(self) -> Result<(), UpError> {
+        self.nats.stop()?;
+        self.postgres.stop()?;
+        Ok(())
+    }
+}
+
+/// Their signals would all be refused. No reason to stop: people can trade. What can't be read, `buy_bot` says itself.
+fn warn_of_strategies_without_account(config_dir: &Path, people: &[Person]) {
+    let Ok((_, strategies)) = buy_bot::config::load(config_dir) else { return };
+    if strategies.enabled && !people.iter().any(|person| person.handle == strategies.user) {
+        eprintln!(
+            "strategies trade for {:?}, who is not among the people: their signals will be refused",
+            strategies.user
+        );
+    }
+}
+
+fn starts(data_dir: &Path, keys: &Keys, people: &[Person]) -> Result<Starts, UpError> {
+    let programs = Programs::usual()?;
+    let mut ports = StablePorts::open(&data_dir.join("ports.json"));
+    let postgres = PostgresOptions {
+        folder: data_dir.join("postgres"),
+        port: ports.get("postgres")?,
+        superuser_password: keys.password("pg-postgres")?,
+        durability: Durability::Kept,
+        max_connections: 100,
+    };
+    let mut users = Vec::new();
+    for spec in specs() {
+        let public_key = keys.nkey(spec.name)?.public;
+        users.push(NatsUser { name: spec.name.to_owned(), public_key, permissions: permissions_of(&spec) });
+    }
+    for person in people {
+        let name = format!("person-{}", person.handle);
+        let public_key = keys.nkey(&name)?.public;
+        users.push(NatsUser { name, public_key, permissions: permissions_of_person(&person.handle) });
+    }
+    let public_key = keys.nkey("admin")?.public;
+    users.push(NatsUser { name: "admin".to_owned(), public_key, permissions: permissions_of_admin() });
+    let folder = data_dir.join("nats");
+    let port = ports.get("nats")?;
+    let mut settings = ServerSettings::new(port, folder.join("jetstream"));
+    settings.monitoring_port = Some(ports.get("nats_monitoring")?);
+    let nats = NatsOptions { folder, port, config: server_config(&users, &settings) };
+    Ok(Starts { programs, nats, postgres })
+}
+
+async fn prepare_store(
+    postgres: &PostgresServer,
+    keys: &Keys,
+    people: &[Person],
+    secrets: &Secrets,
+    data_dir: &Path,
+) -> Result<(), UpError> {
+    store::migrate::ensure_database(&postgres.admin_url("postgres"), DATABASE).await?;
+    let admin = postgres.admin_url(DATABASE);
+    for applied in store::migrate::migrate(&admin).await? {
+        eprintln!("migration {applied} applied");
+    }
+    let with_tables: Vec<AgentSpec> = specs().into_iter().filter(|spec| !spec.tables.is_empty()).collect();
+    let mut passwords = Vec::new();
+    for spec in &with_tables {
+        passwords.push(keys.password(&format!("pg-{}", spec.name))?);
+    }
+    let audit_password = keys.password(&format!("pg-{AUDIT_LOGIN}"))?;
+    let mut roles: Vec<RoleSpec<'_>> = with_tables
+        .iter()
+        .zip(&passwords)
+        .map(|(spec, password)| RoleSpec { name: spec.name, password, grants: spec.tables })
+        .collect();
+    roles.push(RoleSpec { name: AUDIT_LOGIN, password: &audit_password, grants: store::grants::AUDIT_VERIFY });
+    store::migrate::ensure_roles(&admin, &roles).await?;
+    let db = Db::connect(&admin, "swarm_up").await?;
+    let mut unit = db.begin().await?;
+    let operator = Approver {
+        person_id: "operator".to_owned(),
+        handle: Some("operator".to_owned()),
+        public_key: secrets.operator.public.clone(),
+        active: true,
+    };
+    store::approvals::upsert_approver(&mut unit, &operator).await?;
+    let now = unit.now().await?;
+    let current = match store::kill::current(&mut unit).await? {
+        Some(kill) => kill,
+        None => store::kill::raise(&mut unit, 0, "swarm up", "first start", now).await?,
+    };
+    unit.commit().await?;
+    let file = kill::file_path(&data_dir.join("data"));
+    if kill::read_file(&file).is_none() {
+        kill::write_file(&file, current.level, current.epoch).map_err(|error| UpError::file(&file, error))?;
+    }
+    for person in people {
+        let mut unit = db.begin().await?;
+        let now = unit.now().await?;
+        let none = serde_json::json!({});
+        store::users::open_account(&mut unit, &person.handle, person.opening_balance_usd, none, now).await?;
+        unit.commit().await?;
+    }
+    Ok(())
+}
+
+async fn prepare_streams(nats: &NatsServer, keys: &Keys) -> Result<(), UpError> {
+    let seed = Bus::read_seed(&keys.nkey("admin")?.seed_file)?;
+    let config = BusConfig {
+        url: nats.url(),
+        name: "swarm up".to_owned(),
+        nkey_seed: Some(seed),
+        inbox_prefix: Some(inbox_prefix("admin")),
+    };
+    let (bus, _events) = Bus::connect(config).await?;
+    for change in bus::streams::apply(&bus, &specs()).await? {
+        eprintln!("stream {}: {}", change.name, change.diff.replace('\n', "; "));
+    }
+    Ok(())
+}
+
+fn write_files(
+    data_dir: &Path,
+    nats: &NatsServer,
+    postgres: &PostgresServer,
+    keys: &Keys,
+    secrets: &Secrets,
+) -> Result<Files, UpError> {
+    let audit_pg_url_file = keys.path("audit-verify.url");
+    let password = keys.password(&format!("pg-{AUDIT_LOGIN}"))?;
+    write_private(&audit_pg_url_file, &postgres.url(AUDIT_LOGIN, &password, DATABASE))?;
+    // For drills on the data itself: the administrator's login, which no process of the swarm gets.
+    write_private(&keys.path("admin.url"), &postgres.admin_url(DATABASE))?;
+    let files = Files {
+        nats_url: nats.url(),
+        nkey_file: keys.nkey("person-operator")?.seed_file,
+        person_id: "operator".to_owned(),
+        person_key_file: secrets.operator.private_file.clone(),
+        audit_pg_url_file,
+        anchors_file: supervisor::anchors_path(&data_dir.join("data")),
+        anchor_public_keys_file: secrets.anchor.public_file.clone(),
+    };
+    let path = Files::path(data_dir);
+    let text = serde_json::to_string_pretty(&files).map_err(|error| UpError::file(&path, error))?;
+    write_private(&path, &text)?;
+    Ok(files)
+}
+
+fn plan(
+    args: &UpArgs,
+    data_dir: &Path,
+    config_dir: &Path,
+    nats: &NatsServer,
+    postgres: &PostgresServer,
+    keys: &Keys,
+    secrets: &Secrets,
+) -> Result<PlannedAgent, UpError> {
+    let own = std::env::current_exe().map_err(|error| UpError::file(Path::new("swarm"), error))?;
+    let programs = own.parent().unwrap_or(Path::new("."));
+    let run_dir = data_dir.join("run");
+    let text = |path: &Path| path.display().to_string();
+    let mut agents = Vec::new();
+    for spec in specs() {
+        let program = programs.join(spec.name);
+        if !program.is_file() {
+            return Err(UpError::file(
+                &program,
+                "the program is not there; build all of them: cargo build --workspace",
+            ));
+        }
+        let mut env = BTreeMap::from([
+            ("SWARM_NATS_URL".to_owned(), nats.url()),
+            ("SWARM_NKEY_FILE".to_owned(), text(&keys.nkey(spec.name)?.seed_file)),
+            ("SWARM_HTTP_PORT".to_owned(), "0".to_owned()),
+            ("SWARM_DATA_DIR".to_owned(), text(&data_dir.join("data"))),
+            ("SWARM_CONFIG_DIR".to_owned(), text(config_dir)),
+            ("SWARM_RUN_DIR".to_owned(), text(&run_dir)),
+            ("RUST_LOG".to_owned(), std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned())),
+        ]);
+        if !spec.tables.is_empty() {
+            let password = keys.password(&format!("pg-{}", spec.name))?;
+            env.insert("SWARM_PG_URL".to_owned(), postgres.url(spec.name, &password, DATABASE));
+        }
+        match spec.name {
+            "treasury" => {
+                env.insert("SWARM_PERMIT_KEY_FILE".to_owned(), text(&secrets.permit.private_file));
+            }
+            "online_trading" => {
+                env.insert("SWARM_PERMIT_PUBLIC_KEYS_FILE".to_owned(), text(&secrets.permit.public_file));
+                env.extend(args.market.clone().map(|market| ("SWARM_MARKET".to_owned(), market)));
+                env.extend(args.seed.map(|seed| ("SWARM_MARKET_SEED".to_owned(), seed.to_string())));
+            }
+            "supervisor" => {
+                env.insert("SWARM_ANCHOR_KEY_FILE".to_owned(), text(&secrets.anchor.private_file));
+                env.insert("SWARM_ANCHOR_PUBLIC_KEYS_FILE".to_owned(), text(&secrets.anchor.public_file));
+                env.insert("SWARM_PLAN".to_owned(), text(&data_dir.join("plan.json")));
+            }
+            _ => {}
+        }
+        let log = data_dir.join("log").join(format!("{}.log", spec.name));
+        agents.push(PlannedAgent { name: spec.name.to_owned(), program, env, log });
+    }
+    let supervisor = agents.remove(0);
+    let path = data_dir.join("plan.json");
+    let written =
+        serde_json::to_string_pretty(&Plan { agents, run_dir }).map_err(|error| UpError::file(&path, error))?;
+    write_private(&path, &written)?;
+    Ok(supervisor)
+}
