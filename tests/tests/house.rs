@@ -1,0 +1,198 @@
+//! The rules of the house that a compiler does not check: which room may know which, and that the picture of the agents
+//! is the agents.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use domain::agent::AgentSpec;
+use domain::subject::Route;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+}
+
+/// Dependencies of one package on packages of this workspace, dev-dependencies left out.
+fn inner_dependencies(manifest: &Path) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(manifest).unwrap();
+    let table: toml::Table = toml::from_str(&text).unwrap();
+    let members: BTreeSet<String> = packages().into_keys().collect();
+    let dependencies = table.get("dependencies").and_then(|d| d.as_table()).cloned().unwrap_or_default();
+    dependencies.keys().filter(|name| members.contains(*name)).cloned().collect()
+}
+
+fn packages() -> BTreeMap<String, PathBuf> {
+    let mut found = BTreeMap::new();
+    for folder in ["crates", "agents", "services"] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let manifest = entry.unwrap().path().join("Cargo.toml");
+            if manifest.exists() {
+                let name = manifest.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+                found.insert(name, manifest);
+            }
+        }
+    }
+    found.insert("proto".to_owned(), root().join("proto/Cargo.toml"));
+    found
+}
+
+#[test]
+fn each_room_knows_only_the_rooms_below_it() {
+    let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        ("domain", &[][..]),
+        ("proto", &[]),
+        ("rails", &["domain"]),
+        ("bus", &["domain", "proto"]),
+        ("store", &["domain", "rails"]),
+        ("venues", &["domain", "rails"]),
+        ("servers", &[]),
+        ("runtime", &["domain", "rails", "bus", "store"]),
+    ]);
+    for (name, manifest) in packages() {
+        let known = inner_dependencies(&manifest);
+        if let Some(allowed) = allowed.get(name.as_str()) {
+            let extra: Vec<&String> = known.iter().filter(|d| !allowed.contains(&d.as_str())).collect();
+            assert!(extra.is_empty(), "{name} must not know {extra:?}");
+        }
+        assert!(!known.contains("testkit"), "{name} ships testkit: it is a dev-dependency only");
+    }
+}
+
+#[test]
+fn no_agent_knows_another_and_the_desks_hold_no_model() {
+    let agents: BTreeSet<&str> = specs().iter().map(|s| s.name).collect();
+    for (name, manifest) in packages() {
+        if !agents.contains(name.as_str()) {
+            continue;
+        }
+        let known = inner_dependencies(&manifest);
+        let others: Vec<&String> = known.iter().filter(|d| agents.contains(d.as_str())).collect();
+        assert!(others.is_empty(), "{name} must not import {others:?}");
+        if ["online_trading", "dexter", "treasury"].contains(&name.as_str()) {
+            assert!(!known.contains("llm"), "{name} holds a key and must not know a model");
+        }
+    }
+}
+
+#[test]
+fn folder_package_binary_and_agent_id_are_one_word() {
+    for spec in specs() {
+        let manifest = root().join("agents").join(spec.name).join("Cargo.toml");
+        let table: toml::Table = toml::from_str(&std::fs::read_to_string(&manifest).unwrap()).unwrap();
+        assert_eq!(table["package"]["name"].as_str(), Some(spec.name));
+        assert!(manifest.with_file_name("src").join("main.rs").exists(), "{} has no binary", spec.name);
+        assert_eq!(runtime::spec_faults(&spec), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn no_member_crate_lifts_the_lint_bans() {
+    for (name, manifest) in packages() {
+        assert!(!manifest.with_file_name("clippy.toml").exists(), "{name} has a clippy.toml of its own");
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        assert!(text.contains("[lints]\nworkspace = true"), "{name} does not take the workspace's lints");
+    }
+}
+
+#[test]
+fn money_rooms_hold_no_float() {
+    for room in ["domain", "rails"] {
+        for file in rust_files(&root().join("crates").join(room).join("src")) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            for (at, line) in text.lines().enumerate() {
+                let code = line.split("//").next().unwrap_or_default();
+                assert!(!code.contains("f64") && !code.contains("f32"), "{}:{}", file.display(), at + 1);
+            }
+        }
+    }
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            out.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push(path);
+        }
+    }
+    out
+}
+
+fn specs() -> Vec<AgentSpec> {
+    swarm::specs().to_vec()
+}
+
+/// Who besides agents publishes a route: people at their doors.
+const FROM_PEOPLE: &[Route] = &[Route::Signal, Route::UserSignal];
+/// Routes of the closed list that nobody sends in this build, each with the reason.
+const NOT_YET: &[(Route, &str)] = &[
+    (Route::Idea, "signals of other agents come with the memory and social issues; strategies plan inside buy_bot"),
+    (Route::Lesson, "the reflector proposes lessons with the memory issue"),
+];
+
+#[test]
+fn every_emitted_message_has_a_reader_and_every_reader_a_writer() {
+    let specs = specs();
+    for route in Route::ALL {
+        let written = specs.iter().any(|s| s.emits.contains(&route)) || FROM_PEOPLE.contains(&route);
+        let read = specs.iter().any(|s| s.consumes.contains(&route) || s.listens.contains(&route))
+            // Every runtime hears its own commands, the supervisor's beat and the kill level.
+            || matches!(route, Route::Command | Route::SupervisorBeat)
+            // Read by people and dashboards.
+            || matches!(route, Route::Notice | Route::Alert);
+        let excused = NOT_YET.iter().any(|(r, _)| *r == route);
+        assert!(!written || read, "{route:?} is emitted and nobody reads it");
+        assert!(written || excused || !read || route == Route::Heartbeat, "{route:?} is read and nobody writes it");
+    }
+}
+
+/// Edges of the agent graph: who sends what to whom along durable commands.
+fn command_edges() -> BTreeSet<(String, Route, String)> {
+    let specs = specs();
+    let mut edges = BTreeSet::new();
+    for route in Route::ALL.into_iter().filter(|r| r.tokens().0 == "trading") {
+        for to in specs.iter().filter(|s| s.consumes.contains(&route)) {
+            for from in specs.iter().filter(|s| s.emits.contains(&route)) {
+                edges.insert((from.name.to_owned(), route, to.name.to_owned()));
+            }
+            if FROM_PEOPLE.contains(&route) {
+                edges.insert(("people".to_owned(), route, to.name.to_owned()));
+            }
+        }
+    }
+    edges
+}
+
+/// Cycles that are meant, by the pair of agents that closes them, each with the reason.
+const MEANT_CYCLES: &[(&str, &str, &str)] = &[
+    ("treasury", "online_trading", "permit out, report back: the report only says that a table has news"),
+    ("treasury", "supervisor", "question out, word back: the answer is read from a table and checked again"),
+];
+
+#[test]
+fn the_way_is_one_directional_but_for_the_listed_returns() {
+    let edges = command_edges();
+    for (from, route, to) in &edges {
+        if from == to {
+            continue;
+        }
+        let back = edges.iter().any(|(f, _, t)| f == to && t == from);
+        let meant = MEANT_CYCLES.iter().any(|(a, b, _)| (a == from && b == to) || (b == from && a == to));
+        assert!(!back || meant, "{from} and {to} answer each other over {route:?}: list the reason or cut the cycle");
+    }
+}
+
+#[test]
+fn the_picture_in_architecture_md_is_the_graph() {
+    let mut picture = String::from("```mermaid\ngraph LR\n");
+    for (from, route, to) in command_edges() {
+        let (_, _, action) = route.tokens();
+        picture.push_str(&format!("    {from} -->|{}| {to}\n", action.replace('*', "user")));
+    }
+    picture.push_str("```\n");
+    let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    assert!(text.contains(&picture), "the agent graph in ARCHITECTURE.md should be:\n{picture}");
+}
