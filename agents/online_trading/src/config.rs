@@ -140,6 +140,15 @@ impl Config {
         Self::check(raw, verifier, market, seed)
     }
 
+    /// Takes the text of `desk.toml` and what checks permits.
+    ///
+    /// # Errors
+    /// One line per fault.
+    pub fn parse(text: &str, verifier: PermitVerifier) -> Result<Self, Vec<String>> {
+        let raw = toml::from_str::<Raw>(text).map_err(|error| vec![error.message().to_owned()])?;
+        Self::check(raw, verifier, None, None)
+    }
+
     fn check(
         raw: Raw,
         verifier: PermitVerifier,

@@ -4,14 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::ids::UserId;
-use domain::message::Message;
 use domain::order::{OrderState, OrderStatus};
 use domain::time::UnixMs;
 use rails::check::KillReading;
 use runtime::kill::KillSwitch;
-use runtime::{HandleError, Work};
-use store::Unit;
+use runtime::{HandleError, Record, Work};
 use store::orders::OrderRow;
 use tokio::sync::Notify;
 use venues::exchange::{CancelOutcome, Exchange, OrderRequest, Outcome};
@@ -22,29 +19,6 @@ use crate::permit::{is_stopped, report};
 const EVERY: Duration = Duration::from_secs(1);
 /// How long after its valid-until a sent order is still looked for before "not found" is taken as final, ms.
 const LATE_ARRIVAL_MS: i64 = 10_000;
-
-/// The desk's own record as the executor uses it: transactions, and the messages that go out with them.
-pub trait Record: Sync {
-    /// Opens a transaction for one user; the nil user opens one without a tenant.
-    fn begin(&self, user: UserId) -> impl Future<Output = Result<Unit, HandleError>> + Send;
-    /// Commits a transaction together with messages of `user`.
-    fn commit(
-        &self,
-        unit: Unit,
-        user: UserId,
-        out: Vec<Message>,
-    ) -> impl Future<Output = Result<(), HandleError>> + Send;
-}
-
-impl Record for Work {
-    async fn begin(&self, user: UserId) -> Result<Unit, HandleError> {
-        Self::begin(self, user).await
-    }
-
-    async fn commit(&self, unit: Unit, user: UserId, out: Vec<Message>) -> Result<(), HandleError> {
-        Self::commit(self, unit, &self.root_header(user), out).await
-    }
-}
 
 /// The part of the desk that talks to the exchange about orders.
 pub struct Executor {

@@ -20,6 +20,7 @@ use domain::subject::Route;
 use runtime::kill::KillSwitch;
 use runtime::{Agent, Ctx, HandleError, Work};
 use tokio::sync::Notify;
+use venues::exchange::Exchange;
 
 use crate::config::Config;
 use crate::executor::Executor;
@@ -50,6 +51,17 @@ impl Desk {
             wake: Arc::new(Notify::new()),
             ready: OnceLock::new(),
         }
+    }
+
+    /// The part that talks to `exchange`; the handler wakes it and hears the kill level for it.
+    #[must_use]
+    pub fn executor(&self, exchange: Arc<dyn Exchange>) -> Executor {
+        Executor { exchange, wake: self.wake.clone(), kill: self.kill.clone() }
+    }
+
+    /// Permits are taken from here on: the venue's open orders were compared with ours.
+    pub fn reconciled(&self) {
+        let _ = self.ready.set(());
     }
 }
 
@@ -97,8 +109,7 @@ impl Agent for Desk {
 
     async fn background(self: Arc<Self>, work: Work) -> Result<(), HandleError> {
         let opened = source::open(&self.config, &self.data_dir, &work).await?;
-        let executor =
-            Executor { exchange: Arc::new(opened.paper.clone()), wake: self.wake.clone(), kill: self.kill.clone() };
+        let executor = self.executor(Arc::new(opened.paper.clone()));
         let market = market::MarketTask {
             source: opened.source,
             venue: VENUE,
@@ -118,7 +129,7 @@ impl Agent for Desk {
                 }
             }
             tracing::info!(venue = %VENUE, "reconciled; permits are accepted");
-            let _ = self.ready.set(());
+            self.reconciled();
             executor.run(&work).await
         };
         tokio::try_join!(market.run(&work), orders, source::serve(opened.steering, &work))?;

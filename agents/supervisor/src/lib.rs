@@ -60,6 +60,12 @@ impl Supervisor {
             anchor_file: anchors_path(data_dir),
         }
     }
+
+    /// What its tasks share.
+    #[must_use]
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
 }
 
 impl Agent for Supervisor {

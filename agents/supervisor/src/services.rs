@@ -10,7 +10,7 @@ use domain::message::{Envelope, HaltChanged, Message};
 use domain::person::{Act, SignedAct};
 use domain::subject::{Priority, Route, Subject};
 use futures::StreamExt;
-use runtime::{HandleError, Work};
+use runtime::{HandleError, Means, Work};
 use serde_json::{Value, json};
 
 use crate::answer::{Refused, ok};
@@ -59,7 +59,10 @@ pub async fn run(shared: Arc<Shared>, work: Work) -> Result<(), HandleError> {
                 None => break,
             },
         };
-        let answer = answer(&shared, &work, subject, &request.message.payload, request.message.headers.as_ref()).await;
+        let headers = request.message.headers.as_ref();
+        let named = |name: &str| headers.and_then(|h| h.get(name)).map(|value| value.as_str().to_owned());
+        let request_head = SignalHead { id: named("Nats-Msg-Id"), content_type: named("content-type") };
+        let answer = answer(&shared, &work, subject, &request.message.payload, request_head).await;
         metrics::counter!("swarm_requests_total", "subject" => subject).increment(1);
         let bytes = serde_json::to_vec(&answer).unwrap_or_default();
         if let Err(error) = request.respond(Ok(bytes.into())).await {
@@ -69,15 +72,19 @@ pub async fn run(shared: Arc<Shared>, work: Work) -> Result<(), HandleError> {
     service.stop().await.map_err(fatal)
 }
 
-async fn answer(
-    shared: &Shared,
-    work: &Work,
-    subject: &str,
-    payload: &[u8],
-    headers: Option<&async_nats::HeaderMap>,
-) -> Value {
+/// The headers of a request that a signal keeps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SignalHead {
+    /// `Nats-Msg-Id`: the sender's own id.
+    pub id: Option<String>,
+    /// `content-type`.
+    pub content_type: Option<String>,
+}
+
+/// Answers one request: JSON with `ok`, and a stable `code` when that is false.
+pub async fn answer(shared: &Shared, work: &impl Means, subject: &str, payload: &[u8], head: SignalHead) -> Value {
     let answered = match subject {
-        "swarm.signal" => signal(work, payload, headers).await,
+        "swarm.signal" => signal(work, payload, head).await,
         "swarm.status" => view::status(shared, work).await.map(Ok),
         "swarm.positions" => positions(work, payload).await,
         "swarm.approvals" => view::approvals(work).await.map(Ok),
@@ -100,12 +107,11 @@ async fn answer(
 
 type Answer = Result<Result<Value, Refused>, HandleError>;
 
-async fn signal(work: &Work, payload: &[u8], headers: Option<&async_nats::HeaderMap>) -> Answer {
-    let now = work.clock.now();
-    let named = |name: &str| headers.and_then(|h| h.get(name)).map(|v| v.as_str().to_owned());
-    let id = named("Nats-Msg-Id").unwrap_or_else(|| runtime::clock::new_id(work.clock.as_ref()).to_string());
+async fn signal(work: &impl Means, payload: &[u8], head: SignalHead) -> Answer {
+    let now = work.now();
+    let id = head.id.unwrap_or_else(|| work.new_id().to_string());
     let mut kept = vec![("Nats-Msg-Id".to_owned(), id)];
-    if let Some(content_type) = named("content-type") {
+    if let Some(content_type) = head.content_type {
         kept.push(("content-type".to_owned(), content_type));
     }
     let subject = Subject::of(Route::Signal, Priority::Urgent);
@@ -117,7 +123,7 @@ async fn signal(work: &Work, payload: &[u8], headers: Option<&async_nats::Header
     };
     // The bytes go on as they came: the planner behind the stream makes the same id of them as was made here, and as it
     // makes of the same message at the plain door.
-    match work.bus.forward(&raw, envelope.header.valid_until, &|| work.clock.now()).await {
+    match work.forward(&raw, envelope.header.valid_until).await {
         Ok(published) => Ok(Ok(json!({
             "accepted": true,
             "id": envelope.header.message_id,
@@ -145,7 +151,7 @@ fn user_of(payload: &[u8]) -> Result<String, Refused> {
     }
 }
 
-async fn positions(work: &Work, payload: &[u8]) -> Answer {
+async fn positions(work: &impl Means, payload: &[u8]) -> Answer {
     let handle = match user_of(payload) {
         Ok(handle) => handle,
         Err(refused) => return Ok(Err(refused)),
@@ -159,7 +165,7 @@ fn signed_act(payload: &[u8]) -> Result<SignedAct, Refused> {
     })
 }
 
-async fn vote(work: &Work, payload: &[u8]) -> Answer {
+async fn vote(work: &impl Means, payload: &[u8]) -> Answer {
     let signed = match signed_act(payload) {
         Ok(signed) => signed,
         Err(refused) => return Ok(Err(refused)),
@@ -171,13 +177,13 @@ async fn vote(work: &Work, payload: &[u8]) -> Answer {
             Ok(Err(refused))
         }
         Ok(done) => {
-            work.commit(unit, &work.root_header(nobody()), done.out).await?;
+            work.commit(unit, nobody(), done.out).await?;
             Ok(Ok(done.answer))
         }
     }
 }
 
-async fn halt(shared: &Shared, work: &Work, payload: &[u8]) -> Answer {
+async fn halt(shared: &Shared, work: &impl Means, payload: &[u8]) -> Answer {
     let (level, reason, by) = if payload.iter().all(u8::is_ascii_whitespace) {
         (1, "asked over NATS without a reason".to_owned(), "operator".to_owned())
     } else {
@@ -200,7 +206,7 @@ async fn halt(shared: &Shared, work: &Work, payload: &[u8]) -> Answer {
     finish_halt(shared, work, unit, &halt, out).await
 }
 
-async fn resume(shared: &Shared, work: &Work, payload: &[u8]) -> Answer {
+async fn resume(shared: &Shared, work: &impl Means, payload: &[u8]) -> Answer {
     let signed = match signed_act(payload) {
         Ok(signed) => signed,
         Err(refused) => return Ok(Err(refused)),
@@ -216,8 +222,14 @@ async fn resume(shared: &Shared, work: &Work, payload: &[u8]) -> Answer {
 }
 
 /// Commits, writes the file copy, and tells everybody. The database is first: the file may only be behind.
-async fn finish_halt(shared: &Shared, work: &Work, unit: store::Unit, halt: &HaltChanged, out: Vec<Message>) -> Answer {
-    work.commit(unit, &work.root_header(nobody()), out).await?;
+async fn finish_halt(
+    shared: &Shared,
+    work: &impl Means,
+    unit: store::Unit,
+    halt: &HaltChanged,
+    out: Vec<Message>,
+) -> Answer {
+    work.commit(unit, nobody(), out).await?;
     if let Err(error) = runtime::kill::write_file(&shared.kill_file, halt.level, halt.epoch) {
         tracing::error!(%error, "the kill file could not be written; unreadable copies count as level 1");
     }
@@ -225,7 +237,7 @@ async fn finish_halt(shared: &Shared, work: &Work, unit: store::Unit, halt: &Hal
     Ok(Ok(json!({ "level": halt.level, "epoch": halt.epoch, "by": halt.by, "reason": halt.reason })))
 }
 
-async fn breaker(work: &Work, payload: &[u8]) -> Answer {
+async fn breaker(work: &impl Means, payload: &[u8]) -> Answer {
     let signed = match signed_act(payload) {
         Ok(signed) => signed,
         Err(refused) => return Ok(Err(refused)),
@@ -234,7 +246,7 @@ async fn breaker(work: &Work, payload: &[u8]) -> Answer {
     match gateway::reset_breaker(&mut unit, &signed).await? {
         Err(refused) => Ok(Err(refused)),
         Ok((user, done)) => {
-            work.commit(unit, &work.root_header(user), done.out).await?;
+            work.commit(unit, user, done.out).await?;
             Ok(Ok(done.answer))
         }
     }

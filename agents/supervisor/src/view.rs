@@ -3,7 +3,7 @@
 use domain::ids::UserId;
 use domain::market::Mark;
 use rails::book::Book;
-use runtime::{HandleError, Work};
+use runtime::{HandleError, Means};
 use serde_json::{Value, json};
 
 use crate::answer::Refused;
@@ -20,7 +20,7 @@ const MOST_ACCOUNTS: usize = 16;
 ///
 /// # Errors
 /// Store failures.
-pub async fn status(shared: &Shared, work: &Work) -> Result<Value, HandleError> {
+pub async fn status(shared: &Shared, work: &impl Means) -> Result<Value, HandleError> {
     let mut unit = work.begin(nobody()).await?;
     let now = unit.now().await?;
     let kill = store::kill::current(&mut unit).await?;
@@ -43,7 +43,7 @@ pub async fn status(shared: &Shared, work: &Work) -> Result<Value, HandleError> 
         ),
         "supervisor_pid": std::process::id(),
         "pending_approvals": pending,
-        "market": work.market.marks().iter().map(|(id, mark)| mark_json(&id.to_string(), *mark, now.0)).collect::<Vec<_>>(),
+        "market": work.marks().iter().map(|(id, mark)| mark_json(&id.to_string(), *mark, now.0)).collect::<Vec<_>>(),
         "agents": agents(shared, work),
         "operator": ledger,
         "accounts": accounts,
@@ -51,14 +51,14 @@ pub async fn status(shared: &Shared, work: &Work) -> Result<Value, HandleError> 
 }
 
 /// One account in short.
-async fn account(work: &Work, user: UserId) -> Result<Option<Value>, HandleError> {
+async fn account(work: &impl Means, user: UserId) -> Result<Option<Value>, HandleError> {
     let mut unit = work.begin(user).await?;
     let now = unit.now().await?;
     let handle = store::users::user(&mut unit, user).await?.map(|user| user.handle);
     let book = store::ledger::read_book(&mut unit, user, now, RATE_WINDOW_MS, APPROVAL_WINDOW_MS).await?;
     unit.rollback().await?;
     let Some(book) = book else { return Ok(None) };
-    let equity = book.equity(&work.market.marks(), now, i64::MAX);
+    let equity = book.equity(&work.marks(), now, i64::MAX);
     Ok(Some(json!({
         "user": handle,
         "equity_usd": equity,
@@ -75,15 +75,15 @@ fn mark_json(name: &str, mark: Mark, now_ms: i64) -> Value {
 
 /// The processes: verdict, progress, memory, and what each lacks.
 #[must_use]
-pub fn agents(shared: &Shared, work: &Work) -> Value {
-    shared.registry.view(work.clock.now())
+pub fn agents(shared: &Shared, work: &impl Means) -> Value {
+    shared.registry.view(work.now())
 }
 
 /// Requests that wait for a human.
 ///
 /// # Errors
 /// Store failures.
-pub async fn approvals(work: &Work) -> Result<Value, HandleError> {
+pub async fn approvals(work: &impl Means) -> Result<Value, HandleError> {
     let mut unit = work.begin(nobody()).await?;
     let rows = store::approvals::pending(&mut unit, None).await?;
     unit.rollback().await?;
@@ -94,7 +94,7 @@ pub async fn approvals(work: &Work) -> Result<Value, HandleError> {
 ///
 /// # Errors
 /// Store failures; a refusal is an answer.
-pub async fn positions(work: &Work, handle: &str) -> Result<Result<Value, Refused>, HandleError> {
+pub async fn positions(work: &impl Means, handle: &str) -> Result<Result<Value, Refused>, HandleError> {
     let user = UserId::of_handle(handle);
     let mut unit = work.begin(user).await?;
     let now = unit.now().await?;
@@ -105,7 +105,7 @@ pub async fn positions(work: &Work, handle: &str) -> Result<Result<Value, Refuse
     let Some(book) = book else {
         return Ok(Err(Refused::new("UNKNOWN_USER", "no account of that name; `swarm up` opens the operator's")));
     };
-    let marks = work.market.marks();
+    let marks = work.marks();
     let equity = book.equity(&marks, now, i64::MAX);
     let day_profit = equity.and_then(|e| e.minus(book.day.equity).ok());
     Ok(Ok(json!({

@@ -8,7 +8,7 @@ use domain::ids::UserId;
 use domain::message::Message;
 use rails::book::Marks;
 use rails::limits::Limits;
-use runtime::{HandleError, Work};
+use runtime::{HandleError, Means, Work};
 use store::Unit;
 
 use crate::decide::{Sight, lock};
@@ -26,7 +26,7 @@ const WATCHED_A_TURN: i64 = 50;
 
 /// Where the round over the holders stands, and who was told of today's loss.
 #[derive(Debug, Default)]
-struct Round {
+pub struct Round {
     /// A whole sweep went through.
     started: bool,
     told: BTreeMap<UserId, i64>,
@@ -47,7 +47,6 @@ pub async fn run(treasury: &Treasury, work: &Work) -> Result<(), HandleError> {
             () = work.shutdown.cancelled() => return Ok(()),
             _ = ticks.tick() => {}
         }
-        treasury.watch_midnight(&work.market.marks(), work.clock.now().day());
         match sweep(treasury, work, &mut round).await {
             Ok(()) => work.progress(),
             Err(HandleError::Fatal(text)) => return Err(HandleError::Fatal(text)),
@@ -56,7 +55,12 @@ pub async fn run(treasury: &Treasury, work: &Work) -> Result<(), HandleError> {
     }
 }
 
-async fn sweep(treasury: &Treasury, work: &Work, round: &mut Round) -> Result<(), HandleError> {
+/// Looks once at everything that is due.
+///
+/// # Errors
+/// Store failures; what one user's piece of work fails with is left for the next sweep.
+pub async fn sweep(treasury: &Treasury, work: &impl Means, round: &mut Round) -> Result<(), HandleError> {
+    treasury.watch_midnight(&work.marks(), work.now().day());
     let mut looker = work.begin(nil_user()).await?;
     let now = looker.now().await?;
     let unposted = store::orders::unposted(&mut looker, BATCH).await?;
@@ -124,17 +128,17 @@ impl Round {
 /// a row of one user that can't be read must not stop the settling of everybody's trades.
 async fn each(
     treasury: &Treasury,
-    work: &Work,
+    work: &impl Means,
     user: UserId,
     act: impl AsyncFnOnce(&mut Unit, Sight<'_>) -> Result<Vec<Message>, HandleError>,
 ) -> Result<(), HandleError> {
     let mut unit = work.begin(user).await?;
     let now = unit.now().await?;
-    let skew = work.clock.now().since_ms(now);
-    let marks = work.market.marks();
+    let skew = work.now().since_ms(now);
+    let marks = work.marks();
     let done = treasury.with_sight(&marks, now, skew, async |sight| act(&mut unit, sight).await).await;
     match done {
-        Ok(out) => work.commit(unit, &work.root_header(user), out).await,
+        Ok(out) => work.commit(unit, user, out).await,
         Err(error) => {
             tracing::error!(%error, user_id = %user, "left for the next sweep");
             metrics::counter!("swarm_sweep_left_total").increment(1);

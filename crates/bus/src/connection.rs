@@ -369,21 +369,7 @@ impl Bus {
         reject: &Reject,
         now: UnixMs,
     ) -> Result<(), BusError> {
-        let place = format!("{stream}:{stream_seq}");
-        let id = domain::ids::derive("swarm.dlq.v1", &[place.as_bytes()]);
-        // The sender's own headers could be anything: only what is needed to read the bytes again is kept.
-        let content_type = raw.header("content-type").unwrap_or_default().to_owned();
-        let headers = vec![
-            ("content-type".to_owned(), header_text(&content_type)),
-            ("swarm-code".to_owned(), reject.code.code().to_owned()),
-            ("swarm-detail".to_owned(), header_text(&reject.detail)),
-            ("swarm-subject".to_owned(), header_text(&raw.subject)),
-            ("swarm-place".to_owned(), place.clone()),
-            ("swarm-msg-id".to_owned(), header_text(raw.header("Nats-Msg-Id").unwrap_or_default())),
-            ("swarm-at-ms".to_owned(), now.0.to_string()),
-        ];
-        let headers = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-        let letter = Encoded { subject: format!("dlq.{stream}.{consumer}"), id, headers, payload: raw.payload.clone() };
+        let (letter, place) = letter(stream, consumer, stream_seq, raw, reject, now);
         let started = tokio::time::Instant::now();
         let clock = move || now.plus_ms(i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
         self.publish_as(&letter, &place, None, &clock).await.map(|_| ())
@@ -397,6 +383,34 @@ impl Bus {
         let text = std::fs::read_to_string(path).map_err(|source| BusError::File { path: path.to_owned(), source })?;
         Ok(text.trim().to_owned())
     }
+}
+
+/// The dead letter of a message, and the id it is stored under: a function of the message's place.
+#[must_use]
+pub fn letter(
+    stream: &str,
+    consumer: &str,
+    stream_seq: u64,
+    raw: &Raw,
+    reject: &Reject,
+    now: UnixMs,
+) -> (Encoded, String) {
+    let place = format!("{stream}:{stream_seq}");
+    let id = domain::ids::derive("swarm.dlq.v1", &[place.as_bytes()]);
+    // The sender's own headers could be anything: only what is needed to read the bytes again is kept.
+    let content_type = raw.header("content-type").unwrap_or_default().to_owned();
+    let headers = vec![
+        ("content-type".to_owned(), header_text(&content_type)),
+        ("swarm-code".to_owned(), reject.code.code().to_owned()),
+        ("swarm-detail".to_owned(), header_text(&reject.detail)),
+        ("swarm-subject".to_owned(), header_text(&raw.subject)),
+        ("swarm-place".to_owned(), place.clone()),
+        ("swarm-msg-id".to_owned(), header_text(raw.header("Nats-Msg-Id").unwrap_or_default())),
+        ("swarm-at-ms".to_owned(), now.0.to_string()),
+    ];
+    let headers = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+    let letter = Encoded { subject: format!("dlq.{stream}.{consumer}"), id, headers, payload: raw.payload.clone() };
+    (letter, place)
 }
 
 fn refused(encoded: &Encoded, text: String) -> BusError {

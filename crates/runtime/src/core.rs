@@ -4,9 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bus::Bus;
 use domain::agent::AgentSpec;
-use domain::ids::{BootId, CorrelationId, MessageId, UserId};
+use domain::ids::{BootId, UserId};
 use domain::message::{Header, Message};
-use domain::subject::{Priority, Route};
 use domain::time::Clock;
 use futures::future::try_join_all;
 use store::{Db, OutboxRow};
@@ -18,13 +17,10 @@ use crate::clock::new_id;
 use crate::config::ProcessConfig;
 use crate::market::MarketView;
 use crate::meters;
+use crate::outbox;
 use crate::process::RunError;
-use crate::relay::{self, Relay};
-use crate::trace;
+use crate::relay::Relay;
 use crate::vitals::Vitals;
-
-/// What every process may publish, announced or not.
-const EVERYBODYS: [Route; 3] = [Route::Heartbeat, Route::Notice, Route::Alert];
 
 /// One running process.
 pub(crate) struct Core {
@@ -57,18 +53,7 @@ impl Core {
 
     /// The head of a chain whose root id is a function of what it is about.
     pub(crate) fn root_of(&self, id: Uuid, user_id: UserId) -> Header {
-        let mut header = Header {
-            message_id: MessageId(id),
-            correlation_id: CorrelationId(id),
-            source_agent: self.spec.name.to_owned(),
-            made_at: self.clock.now(),
-            priority: u8::try_from(Priority::Low.number()).unwrap_or(0),
-            user_id,
-            valid_until: None,
-            traceparent: None,
-        };
-        trace::enter(&mut header);
-        header
+        outbox::root(self.spec.name, id, user_id, self.clock.now())
     }
 
     /// Outputs as outbox rows.
@@ -76,14 +61,9 @@ impl Core {
     /// # Errors
     /// [`HandleError::Fatal`] for a message that the SPEC does not announce: NATS would refuse it.
     pub(crate) fn rows(&self, parent: &Header, out: Vec<Message>) -> Result<Vec<OutboxRow>, HandleError> {
-        self.announced(&out)?;
+        outbox::announced(&self.spec, &out)?;
         meters::emitted(self.spec.name, &out);
-        let now = self.clock.now();
-        let rows = out.into_iter().map(|message| {
-            let valid_until = message.valid_until;
-            relay::row(Bus::encode(&message.into_child(parent, self.spec.name, now)), valid_until)
-        });
-        Ok(rows.collect())
+        outbox::rows(&self.spec, parent, out, self.clock.now())
     }
 
     /// Publishes outputs without an outbox.
@@ -91,23 +71,13 @@ impl Core {
     /// # Errors
     /// [`HandleError::Retry`] when one was not stored, [`HandleError::Fatal`] for one that the SPEC does not announce.
     pub(crate) async fn emit(&self, parent: &Header, out: Vec<Message>) -> Result<(), HandleError> {
-        self.announced(&out)?;
+        outbox::announced(&self.spec, &out)?;
         meters::emitted(self.spec.name, &out);
         let now = self.clock.now();
         let envelopes: Vec<_> =
             out.into_iter().map(|message| message.into_child(parent, self.spec.name, now)).collect();
         let published = try_join_all(envelopes.iter().map(|envelope| self.bus.publish(envelope))).await;
         published.map(drop).map_err(|error| HandleError::Retry(chain(&error)))
-    }
-
-    fn announced(&self, out: &[Message]) -> Result<(), HandleError> {
-        let granted = |route: &Route| self.spec.emits.contains(route) || EVERYBODYS.contains(route);
-        match out.iter().map(|m| m.subject.route()).find(|route| !granted(route)) {
-            Some(route) => {
-                Err(HandleError::Fatal(format!("{route:?} is not among the emits of {}'s SPEC", self.spec.name)))
-            }
-            None => Ok(()),
-        }
     }
 
     /// Whether the store answers right now; remembers the answer. Agents without a store have nothing to ask.

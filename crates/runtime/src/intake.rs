@@ -1,58 +1,28 @@
 //! Durable consumers: pulls messages, has them handled, and settles each with the broker.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bus::codec::{self, Arrival};
 use bus::{Bus, Delivery};
-use domain::ids::{MessageId, UserId, derive};
-use domain::message::{Envelope, Message, Notice, Payload};
-use domain::reject::{Reject, RejectCode};
-use domain::subject::{Route, Stream, Subject};
+use domain::ids::UserId;
+use domain::message::Envelope;
+use domain::reject::Reject;
+use domain::subject::{Stream, Subject};
 use tokio::sync::Semaphore;
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
 use tracing::Instrument;
 
-use crate::agent::{Agent, HandleError, chain, is_command};
+use crate::agent::{Agent, HandleError, chain};
 use crate::engine::{Engine, Source};
 use crate::meters;
 use crate::process::RunError;
 use crate::trace;
+use crate::verdict::{Cause, Place, Verdict, after_failure, door_user, give_up, in_time, notice};
 
 /// A third of the consumers' 5 s ack wait.
 const IN_PROGRESS_EVERY: Duration = Duration::from_millis(1_600);
 /// After a failure that is the process's own or the broker's, not the message's.
 const PAUSE: Duration = Duration::from_secs(1);
-/// Pauses before the second, third, .. delivery of trading messages.
-const TRADING_PAUSES_MS: [u64; 3] = [100, 400, 2_000];
-/// The same for everything that only watches.
-const WATCHING_PAUSES_MS: [u64; 5] = [1_000, 4_000, 15_000, 30_000, 60_000];
-
-/// What becomes of a delivery.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Verdict {
-    Ack,
-    Again(Duration),
-    /// Given up without a dead letter: the tables hold what it was about.
-    Drop,
-    DeadLetter(Reject),
-}
-
-/// What is known of a delivery when it is settled.
-struct Cause {
-    route: Option<Route>,
-    user: UserId,
-    /// None when the message could not be read.
-    message_id: Option<MessageId>,
-}
-
-/// The pause after delivery number `attempts` failed; `None` when there is no further one.
-fn pause_after(route: Option<Route>, attempts: u64) -> Option<Duration> {
-    let watching = route.is_some_and(|route| route.tokens().0 == "monitoring");
-    let pauses: &[u64] = if watching { &WATCHING_PAUSES_MS } else { &TRADING_PAUSES_MS };
-    let at = usize::try_from(attempts.saturating_sub(1)).ok()?;
-    pauses.get(at).map(|ms| Duration::from_millis(*ms))
-}
 
 /// Pulls from one stream until the process drains, then waits for what is in hand.
 pub(crate) async fn pull<A: Agent>(engine: Engine<A>, stream: Stream) {
@@ -178,8 +148,8 @@ async fn decide<A: Agent>(engine: &Engine<A>, input: &Envelope, delivery: &Deliv
     let core = &engine.core;
     let route = input.subject.route();
     loop {
-        if input.header.valid_until.is_some_and(|end| end < core.clock.now()) {
-            return give_up(Some(route), Reject::new(RejectCode::Expired, "valid_until passed while it waited here"));
+        if let Err(reject) = in_time(input.header.valid_until, core.clock.now()) {
+            return give_up(Some(route), reject);
         }
         let error = match engine.handle(input, Source::Consumed).await {
             Ok(()) => return Verdict::Ack,
@@ -206,31 +176,6 @@ async fn decide<A: Agent>(engine: &Engine<A>, input: &Envelope, delivery: &Deliv
                 };
             }
         }
-    }
-}
-
-fn after_failure(route: Route, attempts: u64, text: &str) -> Verdict {
-    match pause_after(Some(route), attempts) {
-        Some(pause) => Verdict::Again(pause),
-        None => give_up(Some(route), Reject::new(RejectCode::AttemptsExhausted, text)),
-    }
-}
-
-/// Commands become dead letters, as does what is none of our subjects; facts and wake-ups are read again from tables.
-fn give_up(route: Option<Route>, reject: Reject) -> Verdict {
-    if route.is_none_or(is_command) {
-        return Verdict::DeadLetter(reject);
-    }
-    tracing::warn!(code = reject.code.code(), detail = reject.detail, "a fact is given up");
-    Verdict::Drop
-}
-
-/// Whose door a subject is; nil for subjects that are no doors.
-fn door_user(subject: &Subject) -> UserId {
-    match subject {
-        Subject::Routed { route: Route::UserSignal, who: Some(handle), .. } => UserId::of_handle(handle),
-        Subject::Routed { route: Route::Signal, .. } | Subject::ThreeToken { .. } => UserId::of_handle("operator"),
-        _ => UserId(uuid::Uuid::nil()),
     }
 }
 
@@ -270,70 +215,9 @@ async fn bury<A: Agent>(engine: &Engine<A>, delivery: &Delivery, cause: &Cause, 
         seq,
         "dead letter"
     );
-    let id = derive("swarm.dead-letter.v1", &[stream.as_bytes(), &seq.to_be_bytes()]);
-    let parent = core.root_of(id, cause.user);
-    core.emit(&parent, vec![notice(cause, reject, delivery)]).await.map_err(|error| error.to_string())?;
+    let place = Place { stream, seq, subject: &delivery.raw.subject };
+    let parent = core.root_of(place.burial_id(), cause.user);
+    core.emit(&parent, vec![notice(cause, reject, place)]).await.map_err(|error| error.to_string())?;
     meters::dead_lettered(core.spec.name, reject.code.code());
     Ok(())
-}
-
-fn notice(cause: &Cause, reject: &Reject, delivery: &Delivery) -> Message {
-    let signal = matches!(cause.route, Some(Route::Signal | Route::UserSignal | Route::Idea));
-    let code = if signal { "SIGNAL_REJECTED" } else { "MESSAGE_GIVEN_UP" };
-    let mut numbers = BTreeMap::from([
-        ("code".to_owned(), reject.code.code().to_owned()),
-        ("detail".to_owned(), reject.detail.clone()),
-        ("subject".to_owned(), delivery.raw.subject.clone()),
-        ("stream".to_owned(), delivery.stream.clone()),
-        ("seq".to_owned(), delivery.stream_seq.to_string()),
-    ]);
-    if let Some(id) = cause.message_id {
-        numbers.insert("message_id".to_owned(), id.to_string());
-    }
-    let text = format!("{code}: {} {}", reject.code.code(), reject.detail);
-    let notice = Notice { code: code.to_owned(), text, numbers };
-    Message::fact(Subject::fact(Route::Notice), cause.user, code, Payload::Notice(notice))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn trading_is_retried_three_times_and_watching_five() {
-        let check = |route, attempts, expected: Option<u64>| {
-            assert_eq!(pause_after(Some(route), attempts), expected.map(Duration::from_millis), "{route:?} {attempts}");
-        };
-        check(Route::Signal, 1, Some(100));
-        check(Route::Signal, 2, Some(400));
-        check(Route::CexPermit, 3, Some(2_000));
-        check(Route::CexPermit, 4, None);
-        check(Route::Alert, 5, Some(60_000));
-        check(Route::Alert, 6, None);
-    }
-
-    #[test]
-    fn only_commands_and_strangers_become_dead_letters() {
-        let reject = Reject::new(RejectCode::BadJson, "x");
-        let check = |route: Option<Route>, dead: bool| {
-            assert_eq!(matches!(give_up(route, reject.clone()), Verdict::DeadLetter(_)), dead, "{route:?}");
-        };
-        check(None, true);
-        check(Some(Route::Signal), true);
-        check(Some(Route::Intent), true);
-        check(Some(Route::DexPermit), true);
-        check(Some(Route::Report), false);
-        check(Some(Route::ApprovalResolved), false);
-        check(Some(Route::Notice), false);
-    }
-
-    #[test]
-    fn a_rejected_signal_is_told_to_the_owner_of_its_door() {
-        let check = |subject: &str, handle: &str| {
-            assert_eq!(door_user(&Subject::parse(subject).unwrap()), UserId::of_handle(handle), "{subject}");
-        };
-        check("trading.buy_bot.signal.critical", "operator");
-        check("trading.signal.urgent", "operator");
-        check("trading.buy_bot.signal-alice.high", "alice");
-    }
 }

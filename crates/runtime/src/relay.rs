@@ -6,8 +6,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bus::{Bus, Encoded};
-use domain::time::{Clock, UnixMs};
+use bus::Bus;
+use domain::time::Clock;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::meters;
+use crate::outbox::encoded;
 
 /// Publishes that wait for the broker at once; more only make the latency of each longer.
 const FLIGHTS: usize = 64;
@@ -262,29 +263,6 @@ async fn publish(bus: &Bus, clock: &dyn Clock, agent: &'static str, row: OutboxR
     }
 }
 
-/// A message as a row.
-pub(crate) fn row(encoded: Encoded, valid_until: Option<UnixMs>) -> OutboxRow {
-    let headers = encoded.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
-    OutboxRow {
-        id: encoded.id,
-        subject: encoded.subject,
-        headers: serde_json::Value::Object(headers),
-        payload: encoded.payload,
-        valid_until,
-    }
-}
-
-/// A row as a message.
-fn encoded(row: OutboxRow) -> Encoded {
-    let headers = match row.headers {
-        serde_json::Value::Object(map) => {
-            map.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_owned()))).collect()
-        }
-        _ => Vec::new(),
-    };
-    Encoded { subject: row.subject, id: row.id, headers, payload: row.payload }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -294,18 +272,5 @@ mod tests {
         for (failed, seconds) in [(0, 1), (1, 2), (2, 4), (8, 256), (9, 300), (40, 300), (u32::MAX, 300)] {
             assert_eq!(pause_after(failed), Duration::from_secs(seconds), "{failed}");
         }
-    }
-
-    #[test]
-    fn a_message_survives_its_row() {
-        let message = Encoded {
-            subject: "system.all.notice.low".into(),
-            id: Uuid::nil(),
-            headers: vec![("Nats-Msg-Id".into(), "x".into()), ("content-type".into(), "application/x-protobuf".into())],
-            payload: vec![1, 2, 3],
-        };
-        let mut back = encoded(row(message.clone(), Some(UnixMs(1))));
-        back.headers.sort();
-        assert_eq!(back, message);
     }
 }

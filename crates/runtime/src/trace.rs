@@ -4,7 +4,7 @@ use domain::message::Header;
 
 /// Gives a header the trace context of this hop: the trace it came with, or a new one made of its correlation id. The
 /// span is named by the message id, so children carry it as their parent.
-pub(crate) fn enter(header: &mut Header) {
+pub fn enter(header: &mut Header) {
     let trace = header
         .traceparent
         .as_deref()

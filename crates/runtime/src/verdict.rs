@@ -1,0 +1,180 @@
+//! What becomes of a message that was handled, or could not be: the decisions of the intake, without a server. A
+//! simulation that stands in for the intake asks the same functions.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use domain::ids::{MessageId, UserId, derive};
+use domain::message::{Message, Notice, Payload};
+use domain::reject::{Reject, RejectCode};
+use domain::subject::{Route, Subject};
+use domain::time::UnixMs;
+
+use crate::agent::is_command;
+
+/// Pauses before the second, third, .. delivery of trading messages.
+const TRADING_PAUSES_MS: [u64; 3] = [100, 400, 2_000];
+/// The same for everything that only watches.
+const WATCHING_PAUSES_MS: [u64; 5] = [1_000, 4_000, 15_000, 30_000, 60_000];
+
+/// What becomes of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Handled.
+    Ack,
+    /// To be delivered again after a pause.
+    Again(Duration),
+    /// Given up without a dead letter: the tables hold what it was about.
+    Drop,
+    /// Given up and kept for people to look at.
+    DeadLetter(Reject),
+}
+
+/// What is known of a delivery when it is settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// `None` for a subject that is none of ours.
+    pub route: Option<Route>,
+    /// Whose message it was, or whose door it came through; nil when it was nobody's.
+    pub user: UserId,
+    /// `None` when the message could not be read.
+    pub message_id: Option<MessageId>,
+}
+
+/// Where a delivery lay in its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// Stream name.
+    pub stream: &'a str,
+    /// Sequence in the stream.
+    pub seq: u64,
+    /// The subject it was published to.
+    pub subject: &'a str,
+}
+
+impl Place<'_> {
+    /// The root id of the notice about a dead letter: of its place, so that a second burial changes nothing.
+    #[must_use]
+    pub fn burial_id(&self) -> uuid::Uuid {
+        derive("swarm.dead-letter.v1", &[self.stream.as_bytes(), &self.seq.to_be_bytes()])
+    }
+}
+
+/// A message that lay too long before it was taken up is dead before its handler sees it.
+///
+/// # Errors
+/// [`RejectCode::Expired`].
+pub fn in_time(valid_until: Option<UnixMs>, now: UnixMs) -> Result<(), Reject> {
+    match valid_until {
+        Some(end) if end < now => Err(Reject::new(RejectCode::Expired, "valid_until passed while it waited here")),
+        _ => Ok(()),
+    }
+}
+
+/// The pause after delivery number `attempts` failed; `None` when there is no further one.
+#[must_use]
+pub fn pause_after(route: Option<Route>, attempts: u64) -> Option<Duration> {
+    let watching = route.is_some_and(|route| route.tokens().0 == "monitoring");
+    let pauses: &[u64] = if watching { &WATCHING_PAUSES_MS } else { &TRADING_PAUSES_MS };
+    let at = usize::try_from(attempts.saturating_sub(1)).ok()?;
+    pauses.get(at).map(|ms| Duration::from_millis(*ms))
+}
+
+/// What becomes of delivery number `attempts` whose handler failed with `text`.
+#[must_use]
+pub fn after_failure(route: Route, attempts: u64, text: &str) -> Verdict {
+    match pause_after(Some(route), attempts) {
+        Some(pause) => Verdict::Again(pause),
+        None => give_up(Some(route), Reject::new(RejectCode::AttemptsExhausted, text)),
+    }
+}
+
+/// Commands become dead letters, as does what is none of our subjects; facts and wake-ups are read again from tables.
+#[must_use]
+pub fn give_up(route: Option<Route>, reject: Reject) -> Verdict {
+    if route.is_none_or(is_command) {
+        return Verdict::DeadLetter(reject);
+    }
+    tracing::warn!(code = reject.code.code(), detail = reject.detail, "a fact is given up");
+    Verdict::Drop
+}
+
+/// Whose door a subject is; nil for subjects that are no doors.
+#[must_use]
+pub fn door_user(subject: &Subject) -> UserId {
+    match subject {
+        Subject::Routed { route: Route::UserSignal, who: Some(handle), .. } => UserId::of_handle(handle),
+        Subject::Routed { route: Route::Signal, .. } | Subject::ThreeToken { .. } => UserId::of_handle("operator"),
+        _ => UserId(uuid::Uuid::nil()),
+    }
+}
+
+/// Tells the person whose message became a dead letter.
+#[must_use]
+pub fn notice(cause: &Cause, reject: &Reject, place: Place<'_>) -> Message {
+    let signal = matches!(cause.route, Some(Route::Signal | Route::UserSignal | Route::Idea));
+    let code = if signal { "SIGNAL_REJECTED" } else { "MESSAGE_GIVEN_UP" };
+    let mut numbers = BTreeMap::from([
+        ("code".to_owned(), reject.code.code().to_owned()),
+        ("detail".to_owned(), reject.detail.clone()),
+        ("subject".to_owned(), place.subject.to_owned()),
+        ("stream".to_owned(), place.stream.to_owned()),
+        ("seq".to_owned(), place.seq.to_string()),
+    ]);
+    if let Some(id) = cause.message_id {
+        numbers.insert("message_id".to_owned(), id.to_string());
+    }
+    let text = format!("{code}: {} {}", reject.code.code(), reject.detail);
+    let notice = Notice { code: code.to_owned(), text, numbers };
+    Message::fact(Subject::fact(Route::Notice), cause.user, code, Payload::Notice(notice))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trading_is_retried_three_times_and_watching_five() {
+        let check = |route, attempts, expected: Option<u64>| {
+            assert_eq!(pause_after(Some(route), attempts), expected.map(Duration::from_millis), "{route:?} {attempts}");
+        };
+        check(Route::Signal, 1, Some(100));
+        check(Route::Signal, 2, Some(400));
+        check(Route::CexPermit, 3, Some(2_000));
+        check(Route::CexPermit, 4, None);
+        check(Route::Alert, 5, Some(60_000));
+        check(Route::Alert, 6, None);
+    }
+
+    #[test]
+    fn only_commands_and_strangers_become_dead_letters() {
+        let reject = Reject::new(RejectCode::BadJson, "x");
+        let check = |route: Option<Route>, dead: bool| {
+            assert_eq!(matches!(give_up(route, reject.clone()), Verdict::DeadLetter(_)), dead, "{route:?}");
+        };
+        check(None, true);
+        check(Some(Route::Signal), true);
+        check(Some(Route::Intent), true);
+        check(Some(Route::DexPermit), true);
+        check(Some(Route::Report), false);
+        check(Some(Route::ApprovalResolved), false);
+        check(Some(Route::Notice), false);
+    }
+
+    #[test]
+    fn a_message_is_dead_the_moment_after_its_time() {
+        for (valid_until, now, good) in [(None, 9, true), (Some(10), 10, true), (Some(10), 11, false)] {
+            assert_eq!(in_time(valid_until.map(UnixMs), UnixMs(now)).is_ok(), good, "{valid_until:?} {now}");
+        }
+    }
+
+    #[test]
+    fn a_rejected_signal_is_told_to_the_owner_of_its_door() {
+        let check = |subject: &str, handle: &str| {
+            assert_eq!(door_user(&Subject::parse(subject).unwrap()), UserId::of_handle(handle), "{subject}");
+        };
+        check("trading.buy_bot.signal.critical", "operator");
+        check("trading.signal.urgent", "operator");
+        check("trading.buy_bot.signal-alice.high", "alice");
+    }
+}
