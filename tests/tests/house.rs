@@ -48,6 +48,7 @@ fn each_room_knows_only_the_rooms_below_it() {
         ("venues", &["domain", "rails"]),
         ("servers", &[]),
         ("runtime", &["domain", "rails", "bus", "store"]),
+        ("memory", &["domain", "rails", "bus", "store"]),
     ]);
     for (name, manifest) in packages() {
         let known = inner_dependencies(&manifest);
