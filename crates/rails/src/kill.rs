@@ -33,29 +33,3 @@ pub fn effective(database: Option<KillCopy>, others: &[Option<KillCopy>]) -> Kil
     }
     KillReading::Level { level, epoch }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const fn copy(level: u8, epoch: i64) -> Option<KillCopy> {
-        Some(KillCopy { level, epoch })
-    }
-
-    #[test]
-    fn the_newest_epoch_wins_and_doubt_counts_as_one() {
-        for (database, others, want) in [
-            (copy(0, 5), vec![copy(0, 5)], 0),
-            (copy(0, 5), vec![copy(2, 4)], 0),
-            (copy(0, 5), vec![copy(2, 6)], 2),
-            (copy(2, 5), vec![copy(0, 6)], 2),
-            (copy(2, 5), vec![copy(0, 4)], 2),
-            (copy(0, 5), vec![None], 1),
-            (copy(2, 5), vec![None], 2),
-            (None, vec![copy(0, 9)], 1),
-            (copy(3, 1), vec![], 3),
-        ] {
-            assert_eq!(effective(database, &others).level(), want, "{database:?} {others:?}");
-        }
-    }
-}

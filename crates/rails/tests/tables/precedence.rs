@@ -1,11 +1,8 @@
 //! Which refusal is heard when several rails refuse.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod scene;
-
 use std::collections::BTreeSet;
 
+use crate::scene::{NOW, Scene, envelope, paper, price, quantity, rules, usd};
 use domain::ids::UserId;
 use domain::market::{InstrumentId, Symbol, Venue};
 use domain::message::TokenVerdict;
@@ -15,7 +12,6 @@ use domain::time::UnixMs;
 use rails::check::KillReading;
 use rails::refusal::{Refusal, RefusalCode};
 use rust_decimal::Decimal;
-use scene::{NOW, Scene, envelope, paper, price, quantity, rules, usd};
 
 type Spoil = (RefusalCode, fn(&mut Scene));
 

@@ -1,15 +1,11 @@
 //! Every way a book may change, in tables.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod scene;
-
+use crate::scene::{NOW, btc, decimal, envelope, fill, order_id, price, quantity, usd, user};
 use domain::market::Mark;
 use domain::money::Quantity;
 use domain::order::{Fill, OrderEnvelope, Side};
 use domain::time::{DAY_MS, UnixMs};
 use rails::book::{Book, Breaker, BreakerRule, Change, DayBaseline, LedgerError, Marks, Posted, ReservationState};
-use scene::{NOW, btc, decimal, envelope, fill, order_id, price, quantity, usd, user};
 
 fn rule() -> BreakerRule {
     BreakerRule { losses: 3, loss_percent: decimal("2") }
@@ -82,7 +78,10 @@ fn a_fill_that_can_not_be_leaves_the_book_as_it_was() {
     post(&mut book, &fill(1, Side::Buy, "1", "10", "0"));
     for (fill, want) in [
         (fill(2, Side::Sell, "1.000000000000000001", "10", "0"), LedgerError::Oversold),
-        (Fill { instrument: scene::paper("ETHUSDT"), ..fill(2, Side::Sell, "1", "10", "0") }, LedgerError::Oversold),
+        (
+            Fill { instrument: crate::scene::paper("ETHUSDT"), ..fill(2, Side::Sell, "1", "10", "0") },
+            LedgerError::Oversold,
+        ),
         (Fill { quantity: Quantity::ZERO, ..fill(2, Side::Buy, "1", "10", "0") }, LedgerError::EmptyFill),
         (Fill { quantity: Quantity::ZERO, ..fill(2, Side::Sell, "1", "10", "0") }, LedgerError::EmptyFill),
         (

@@ -1,10 +1,7 @@
 //! A permit is good as it was signed, and in no other form: every field is under the signature, the key is known by its
 //! id, and the id can't be swapped.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod scene;
-
+use crate::scene::{NOW, btc, envelope, price, quantity};
 use domain::ids::PermitId;
 use domain::order::{OrderEnvelope, Permit, PermitBody, Side};
 use domain::person::{Act, PersonAct, SignedAct};
@@ -14,7 +11,6 @@ use proptest::prelude::*;
 use rails::signature::{
     PermitSigner, PermitVerifier, SignatureFault, key_id, parse_private_key, parse_public_key, sign_act, verify_act,
 };
-use scene::{NOW, btc, envelope, price, quantity};
 use serde_json::{Value, json};
 
 fn key(seed: u8) -> SigningKey {
@@ -126,6 +122,15 @@ fn what_contradicts_itself_is_refused_though_it_is_signed() {
     assert_eq!(verifier().verify(&schema, NOW), Err(SignatureFault::UnknownSchema));
     let permit_schema = signer.sign(PermitBody { schema: "swarm.permit.v2".to_owned(), ..body() }).unwrap();
     assert_eq!(verifier().verify(&permit_schema, NOW), Err(SignatureFault::UnknownSchema));
+}
+
+#[test]
+fn a_signer_says_the_id_of_its_key_and_shows_the_key_to_nobody() {
+    let signer = PermitSigner::new(key(1));
+    assert_eq!(signer.key_id(), key_id(&key(1).verifying_key()));
+    let shown = format!("{signer:?}");
+    assert_eq!(shown, format!("PermitSigner {{ key_id: {:?}, .. }}", signer.key_id()));
+    assert!(!shown.contains(&hex::encode(key(1).to_bytes())), "{shown}");
 }
 
 #[test]

@@ -1,11 +1,7 @@
 //! The limits file, a user's own limits, and the policy version.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
-
-mod scene;
-
+use crate::scene::{decimal, house, house_text, usd};
 use rails::limits::Limits;
-use scene::{decimal, house, house_text, usd};
 use serde_json::{Value, json};
 
 /// Each limit: a tighter and a looser value than the house's.
@@ -84,6 +80,50 @@ fn a_value_that_is_none_is_a_fault() {
             .fold(String::new(), |a, l| a + l + "\n");
         assert_eq!(Limits::parse(&spoiled).unwrap_err().faults, [fault], "{line}");
     }
+}
+
+#[test]
+fn each_limit_may_be_at_either_end_of_its_range_and_not_beyond() {
+    let (usd, percent) = ((json!("0"), json!("1000000000000"), json!("1000000000001")), (json!("0"), json!("100")));
+    for (name, under, least, most, over) in [
+        ("position_usd", None, usd.0.clone(), usd.1.clone(), usd.2.clone()),
+        ("total_exposure_percent", None, percent.0.clone(), percent.1.clone(), json!("100.1")),
+        ("price_collar_percent", None, percent.0.clone(), json!("99"), json!("99.1")),
+        ("daily_loss_percent", None, percent.0.clone(), percent.1.clone(), json!("100.1")),
+        ("approval_over_usd", None, usd.0.clone(), usd.1.clone(), usd.2.clone()),
+        ("approval_window_ms", Some(999), json!(1_000), json!(86_400_000), json!(86_400_001)),
+        ("approval_tier2_over_usd", None, usd.0.clone(), usd.1.clone(), usd.2.clone()),
+        ("approval_ttl_ms", Some(0), json!(1), json!(86_400_000), json!(86_400_001)),
+        ("approval_prompts_per_hour", Some(-1), json!(0), json!(1_000), json!(1_001)),
+        ("rate_risk_increasing", Some(-1), json!(0), json!(1_000_000), json!(1_000_001)),
+        ("rate_exits", Some(0), json!(1), json!(1_000_000), json!(1_000_001)),
+        ("rate_window_ms", Some(999), json!(1_000), json!(86_400_000), json!(86_400_001)),
+        ("breaker_losses", Some(0), json!(1), json!(1_000), json!(1_001)),
+        ("breaker_loss_percent", None, percent.0.clone(), percent.1.clone(), json!("100.1")),
+        ("mark_max_age_ms", Some(0), json!(1), json!(86_400_000), json!(86_400_001)),
+        ("worst_fee_percent", None, percent.0.clone(), percent.1.clone(), json!("100.1")),
+        ("permit_ttl_ms", Some(0), json!(1), json!(86_400_000), json!(86_400_001)),
+    ] {
+        for end in [least, most] {
+            assert!(house().tightened_by(&json!({ name: end.clone() })).is_ok(), "{name} = {end}");
+        }
+        for beyond in under.map(|number| json!(number)).into_iter().chain([over]) {
+            let fault = house().tightened_by(&json!({ name: beyond.clone() })).unwrap_err().faults.remove(0);
+            let of_range = fault.starts_with(&format!("{name} must be from "));
+            assert!(of_range || fault == format!("{name} is unreadable: amount out of range"), "{beyond}: {fault}");
+        }
+    }
+}
+
+#[test]
+fn the_second_tier_may_begin_where_the_first_does_and_not_below() {
+    let written = |tier2: &str| {
+        let own = format!("approval_tier2_over_usd = \"{tier2}\"");
+        let line = |l: &str| if l.starts_with("approval_tier2_over_usd") { own.clone() } else { l.to_owned() };
+        Limits::parse(&house_text().lines().map(line).collect::<Vec<_>>().join("\n"))
+    };
+    assert_eq!(written("1000").unwrap().approval_tier2_over_usd, usd("1000"));
+    assert!(written("999.99").is_err());
 }
 
 #[test]

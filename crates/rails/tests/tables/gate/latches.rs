@@ -1,7 +1,7 @@
 //! What stops new risk as a whole: the kill level, the breaker, today's loss, the rate.
 
 use domain::time::UnixMs;
-use rails::check::KillReading;
+use rails::check::{KillReading, daily_loss_reached};
 
 use crate::scene::{NOW, Scene, btc, check_rows, usd};
 
@@ -75,6 +75,25 @@ fn five_percent_lost_today_refuses_new_risk_only() {
         ],
     );
     check_rows(Scene::exit, &[("exit", |s| s.book.day.equity = usd("1000000"), "YES")]);
+}
+
+#[test]
+fn people_are_told_of_todays_loss_at_the_limit_and_then_no_new_risk_passes() {
+    for (baseline, equity, told) in [
+        ("20000", "20000", false),
+        ("20000", "30000", false),
+        ("20000", "19000.00000001", false),
+        ("20000", "19000", true),
+        ("20000", "18999.99999999", true),
+        ("0", "20000", false),
+        ("0", "0", true),
+        ("1000000000000", "-1000000000000", true),
+    ] {
+        let mut scene = Scene::good();
+        (scene.book.day.equity, scene.book.cash) = (usd(baseline), usd(equity));
+        assert_eq!(daily_loss_reached(&scene.limits, &scene.book, usd(equity)), told, "{equity} of {baseline}");
+        assert!(!told || scene.answer() != "YES", "{equity} of {baseline}: {}", scene.answer());
+    }
 }
 
 #[test]
