@@ -184,26 +184,40 @@ async fn vote(work: &impl Means, payload: &[u8]) -> Answer {
 }
 
 async fn halt(shared: &Shared, work: &impl Means, payload: &[u8]) -> Answer {
-    let (level, reason, by) = if payload.iter().all(u8::is_ascii_whitespace) {
-        (1, "asked over NATS without a reason".to_owned(), "operator".to_owned())
-    } else {
-        let Ok(value) = serde_json::from_slice::<Value>(payload) else {
-            return Ok(Err(Refused::new("BAD_JSON", "send nothing or {\"level\":1,\"reason\":\"...\"}")));
-        };
-        let level = value.get("level").map_or(Some(1), Value::as_u64).and_then(|l| u8::try_from(l).ok());
-        let Some(level) = level.filter(|l| (1..=2).contains(l)) else {
-            return Ok(Err(Refused::new("BAD_LEVEL", "level is 1 (no new risk) or 2 (and cancel open orders)")));
-        };
-        let text = |key: &str, or: &str| {
-            let said = value.get(key).and_then(Value::as_str).map(domain::message::clean_text);
-            // A halt is never refused for how it is worded.
-            said.filter(|text| !text.trim().is_empty()).unwrap_or_else(|| or.to_owned())
-        };
-        (level, text("reason", "no reason given"), text("by", "operator"))
+    let asked = match asked_halt(payload) {
+        Ok(asked) => asked,
+        Err(refused) => return Ok(Err(refused)),
     };
     let mut unit = work.begin(nobody()).await?;
-    let (halt, out) = gateway::raise(&mut unit, level, &by, &reason).await?;
+    let (halt, out) = gateway::raise(&mut unit, asked.level, &asked.by, &asked.reason).await?;
     finish_halt(shared, work, unit, &halt, out).await
+}
+
+/// A kill level that somebody asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct AskedHalt {
+    level: u8,
+    reason: String,
+    by: String,
+}
+
+/// Reads what came to `swarm.halt`. Only a level that is none is refused: who asks, and how it is worded, stops no halt.
+fn asked_halt(payload: &[u8]) -> Result<AskedHalt, Refused> {
+    if payload.iter().all(u8::is_ascii_whitespace) {
+        let reason = "asked over NATS without a reason".to_owned();
+        return Ok(AskedHalt { level: 1, reason, by: "operator".to_owned() });
+    }
+    let value: Value = serde_json::from_slice(payload)
+        .map_err(|_| Refused::new("BAD_JSON", "send nothing or {\"level\":1,\"reason\":\"...\"}"))?;
+    let level = value.get("level").map_or(Some(1), Value::as_u64).and_then(|l| u8::try_from(l).ok());
+    let level = level
+        .filter(|l| (1..=2).contains(l))
+        .ok_or_else(|| Refused::new("BAD_LEVEL", "level is 1 (no new risk) or 2 (and cancel open orders)"))?;
+    let text = |key: &str, or: &str| {
+        let said = value.get(key).and_then(Value::as_str).map(domain::message::clean_text);
+        said.filter(|text| !text.trim().is_empty()).unwrap_or_else(|| or.to_owned())
+    };
+    Ok(AskedHalt { level, reason: text("reason", "no reason given"), by: text("by", "operator") })
 }
 
 async fn resume(shared: &Shared, work: &impl Means, payload: &[u8]) -> Answer {
@@ -255,4 +269,35 @@ async fn breaker(work: &impl Means, payload: &[u8]) -> Answer {
 /// No user: a transaction that sees only what the supervisor's own policies show.
 pub(crate) fn nobody() -> UserId {
     UserId(uuid::Uuid::nil())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_halt_is_taken_however_it_is_worded_and_always_says_by_whom_and_why() {
+        let (nameless, wordless) = ("operator", "no reason given");
+        for (payload, level, by, reason) in [
+            ("", 1, nameless, "asked over NATS without a reason"),
+            (" \n", 1, nameless, "asked over NATS without a reason"),
+            ("{}", 1, nameless, wordless),
+            (r#"{"level":2,"by":"anna","reason":"fire"}"#, 2, "anna", "fire"),
+            (r#"{"by":"","reason":""}"#, 1, nameless, wordless),
+            (r#"{"by":"  ","reason":"\u0007"}"#, 1, nameless, wordless),
+            (r#"{"by":7,"reason":null}"#, 1, nameless, wordless),
+        ] {
+            let want = AskedHalt { level, by: by.to_owned(), reason: reason.to_owned() };
+            assert_eq!(asked_halt(payload.as_bytes()).unwrap(), want, "{payload:?}");
+        }
+        for (payload, code) in [
+            ("halt!", "BAD_JSON"),
+            (r#"{"level":0}"#, "BAD_LEVEL"),
+            (r#"{"level":3}"#, "BAD_LEVEL"),
+            (r#"{"level":257}"#, "BAD_LEVEL"),
+            (r#"{"level":"1"}"#, "BAD_LEVEL"),
+        ] {
+            assert_eq!(asked_halt(payload.as_bytes()).unwrap_err().code, code, "{payload}");
+        }
+    }
 }
