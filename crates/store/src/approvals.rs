@@ -5,9 +5,8 @@ use domain::ids::{ApprovalId, OrderId, UserId};
 use domain::message::Decision;
 use domain::order::OrderEnvelope;
 use domain::time::UnixMs;
-use sqlx::postgres::PgRow;
 
-use crate::value::{Reader, Stamp};
+use crate::fits::fits;
 use crate::{StoreError, Unit};
 
 /// How far a request is. Pending and allowed move on; all others are the end.
@@ -136,87 +135,14 @@ pub struct Approver {
     pub active: bool,
 }
 
-fn request_of(row: &PgRow) -> Result<ApprovalRow, StoreError> {
-    let row = Reader::new("approval_requests", row);
-    Ok(ApprovalRow {
-        approval_id: ApprovalId(row.uuid("approval_id")?),
-        user_id: UserId(row.uuid("user_id")?),
-        order_id: OrderId(row.uuid("order_id")?),
-        envelope: serde_json::from_value(row.json("envelope")?)?,
-        intent: row.json("intent")?,
-        digest: row.digest("digest")?,
-        tier: u8::try_from(row.get::<i16>("tier")?).map_err(|_| row.corrupt("tier"))?,
-        status: row.word("status", ApprovalStatus::parse)?,
-        policy_version: row.text("policy_version")?,
-        requested_by: row.text("requested_by")?,
-        reasoning: row.text("reasoning")?,
-        requested_at: row.time("requested_at")?,
-        expires_at: row.time("expires_at")?,
-    })
-}
-
-const fn decision_word(decision: Decision) -> &'static str {
-    match decision {
-        Decision::Reject => "reject",
-        Decision::Modify => "modify",
-        Decision::Approve => "approve",
-    }
-}
-
-fn entry_of(row: &PgRow) -> Result<EntryRow, StoreError> {
-    let row = Reader::new("approval_entries", row);
-    let decision = |word: &str| {
-        [Decision::Reject, Decision::Modify, Decision::Approve].into_iter().find(|d| decision_word(*d) == word)
-    };
-    Ok(EntryRow {
-        approval_id: ApprovalId(row.uuid("approval_id")?),
-        person_id: row.text("person_id")?,
-        decision: row.word("decision", decision)?,
-        channel: row.text("channel")?,
-        digest: row.digest("digest")?,
-        reason: row.text("reason")?,
-        signature: row.text("signature")?,
-        signed_at: row.time("signed_at")?,
-    })
-}
-
-fn approver_of(row: &PgRow) -> Result<Approver, StoreError> {
-    let row = Reader::new("approvers", row);
-    Ok(Approver {
-        person_id: row.text("person_id")?,
-        handle: row.get("handle")?,
-        public_key: row.text("public_key")?,
-        active: row.get("active")?,
-    })
-}
-
 /// Stores a pending request; `false` when that id is stored already.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn insert_request(unit: &mut Unit, row: &ApprovalRow) -> Result<bool, StoreError> {
-    unit.require(row.user_id).await?;
-    let done = sqlx::query(
-        "INSERT INTO approval_requests (user_id, approval_id, order_id, envelope, intent, digest, tier, status,
-           policy_version, requested_by, reasoning, requested_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING",
-    )
-    .bind(row.user_id.0)
-    .bind(row.approval_id.0)
-    .bind(row.order_id.0)
-    .bind(serde_json::to_value(&row.envelope)?)
-    .bind(&row.intent)
-    .bind(&row.digest.0[..])
-    .bind(i16::from(row.tier))
-    .bind(row.status.word())
-    .bind(&row.policy_version)
-    .bind(&row.requested_by)
-    .bind(&row.reasoning)
-    .bind(Stamp(row.requested_at))
-    .bind(Stamp(row.expires_at))
-    .execute(unit.conn())
-    .await?;
-    Ok(done.rows_affected() == 1)
+    fits(row.requested_at, "requested_at")?;
+    fits(row.expires_at, "expires_at")?;
+    unit.records_of(row.user_id).await?.insert_request(row).await
 }
 
 /// One request, of any user this role may see.
@@ -224,11 +150,7 @@ pub async fn insert_request(unit: &mut Unit, row: &ApprovalRow) -> Result<bool, 
 /// # Errors
 /// [`StoreError`].
 pub async fn get(unit: &mut Unit, approval_id: ApprovalId) -> Result<Option<ApprovalRow>, StoreError> {
-    let row = sqlx::query("SELECT * FROM approval_requests WHERE approval_id = $1")
-        .bind(approval_id.0)
-        .fetch_optional(unit.conn())
-        .await?;
-    row.as_ref().map(request_of).transpose()
+    unit.records().request(approval_id).await
 }
 
 /// Requests that wait, of `user` or of everyone this role may see; oldest first.
@@ -236,17 +158,11 @@ pub async fn get(unit: &mut Unit, approval_id: ApprovalId) -> Result<Option<Appr
 /// # Errors
 /// [`StoreError`].
 pub async fn pending(unit: &mut Unit, user: Option<UserId>) -> Result<Vec<ApprovalRow>, StoreError> {
-    if let Some(user) = user {
-        unit.require(user).await?;
-    }
-    let rows = sqlx::query(
-        "SELECT * FROM approval_requests WHERE status = 'pending' AND ($1::uuid IS NULL OR user_id = $1)
-         ORDER BY requested_at, approval_id",
-    )
-    .bind(user.map(|user| user.0))
-    .fetch_all(unit.conn())
-    .await?;
-    rows.iter().map(request_of).collect()
+    let records = match user {
+        Some(user) => unit.records_of(user).await?,
+        None => unit.records(),
+    };
+    records.pending_requests(user).await
 }
 
 /// How often a user's people were asked since `since`.
@@ -254,14 +170,8 @@ pub async fn pending(unit: &mut Unit, user: Option<UserId>) -> Result<Vec<Approv
 /// # Errors
 /// [`StoreError`].
 pub async fn prompts_since(unit: &mut Unit, user: UserId, since: UnixMs) -> Result<u64, StoreError> {
-    unit.require(user).await?;
-    let count: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM approval_requests WHERE user_id = $1 AND requested_at >= $2")
-            .bind(user.0)
-            .bind(Stamp(since))
-            .fetch_one(unit.conn())
-            .await?;
-    u64::try_from(count).map_err(|_| StoreError::OutOfRange("count"))
+    fits(since, "requested_at")?;
+    unit.records_of(user).await?.prompts_since(user, since).await
 }
 
 /// Stores a person's word on a request of the unit's tenant; `false` when they gave one before.
@@ -270,23 +180,8 @@ pub async fn prompts_since(unit: &mut Unit, user: UserId, since: UnixMs) -> Resu
 /// [`StoreError`]; an unknown request or person is a foreign key violation.
 pub async fn insert_entry(unit: &mut Unit, entry: &EntryRow) -> Result<bool, StoreError> {
     let user = unit.required()?;
-    let done = sqlx::query(
-        "INSERT INTO approval_entries (user_id, approval_id, person_id, decision, channel, digest, reason, signature,
-           signed_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
-    )
-    .bind(user.0)
-    .bind(entry.approval_id.0)
-    .bind(&entry.person_id)
-    .bind(decision_word(entry.decision))
-    .bind(&entry.channel)
-    .bind(&entry.digest.0[..])
-    .bind(&entry.reason)
-    .bind(&entry.signature)
-    .bind(Stamp(entry.signed_at))
-    .execute(unit.conn())
-    .await?;
-    Ok(done.rows_affected() == 1)
+    fits(entry.signed_at, "signed_at")?;
+    unit.records().insert_entry(user, entry).await
 }
 
 /// All words on a request, oldest first.
@@ -294,11 +189,7 @@ pub async fn insert_entry(unit: &mut Unit, entry: &EntryRow) -> Result<bool, Sto
 /// # Errors
 /// [`StoreError`].
 pub async fn entries(unit: &mut Unit, approval_id: ApprovalId) -> Result<Vec<EntryRow>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM approval_entries WHERE approval_id = $1 ORDER BY stored_at, person_id")
-        .bind(approval_id.0)
-        .fetch_all(unit.conn())
-        .await?;
-    rows.iter().map(entry_of).collect()
+    unit.records().entries(approval_id).await
 }
 
 /// Moves a request of the unit's tenant from one of `from` to `to`, and records the step; `false` when it stood
@@ -313,27 +204,7 @@ pub async fn set_status(
     to: ApprovalStatus,
 ) -> Result<bool, StoreError> {
     let user = unit.required()?;
-    let from: Vec<&str> = from.iter().map(|status| status.word()).collect();
-    let done = sqlx::query(
-        "UPDATE approval_requests SET status = $3, changed_at = clock_timestamp()
-         WHERE user_id = $1 AND approval_id = $2 AND status = ANY($4) AND status <> $3",
-    )
-    .bind(user.0)
-    .bind(approval_id.0)
-    .bind(to.word())
-    .bind(&from)
-    .execute(unit.conn())
-    .await?;
-    if done.rows_affected() == 0 {
-        return Ok(false);
-    }
-    sqlx::query("INSERT INTO approval_resolutions (user_id, approval_id, status) VALUES ($1, $2, $3)")
-        .bind(user.0)
-        .bind(approval_id.0)
-        .bind(to.word())
-        .execute(unit.conn())
-        .await?;
-    Ok(true)
+    unit.records().set_request_status(user, approval_id, from, to).await
 }
 
 /// Requests that wait for treasury, whatever became of the message about them: pending past their time, allowed and not
@@ -342,23 +213,8 @@ pub async fn set_status(
 /// # Errors
 /// [`StoreError`].
 pub async fn due(unit: &mut Unit, now: UnixMs) -> Result<Vec<(UserId, ApprovalId)>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT user_id, approval_id FROM approval_requests
-         WHERE status IN ('pending', 'allowed') AND (status = 'allowed' OR expires_at <= $1)
-         UNION
-         SELECT a.user_id, a.approval_id FROM reservations r
-         JOIN approval_requests a ON a.user_id = r.user_id AND a.order_id = r.order_id
-         WHERE r.state = 'pending' AND a.status NOT IN ('pending', 'allowed')",
-    )
-    .bind(Stamp(now))
-    .fetch_all(unit.conn())
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let row = Reader::new("approval_requests", row);
-            Ok((UserId(row.uuid("user_id")?), ApprovalId(row.uuid("approval_id")?)))
-        })
-        .collect()
+    fits(now, "expires_at")?;
+    unit.records().due_requests(now).await
 }
 
 /// Writes a person who may decide, replacing what was known of them.
@@ -366,18 +222,7 @@ pub async fn due(unit: &mut Unit, now: UnixMs) -> Result<Vec<(UserId, ApprovalId
 /// # Errors
 /// [`StoreError`].
 pub async fn upsert_approver(unit: &mut Unit, approver: &Approver) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO approvers (person_id, handle, public_key, active) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (person_id) DO UPDATE SET handle = EXCLUDED.handle, public_key = EXCLUDED.public_key,
-           active = EXCLUDED.active, updated_at = clock_timestamp()",
-    )
-    .bind(&approver.person_id)
-    .bind(&approver.handle)
-    .bind(&approver.public_key)
-    .bind(approver.active)
-    .execute(unit.conn())
-    .await?;
-    Ok(())
+    unit.records().upsert_approver(approver).await
 }
 
 /// One person.
@@ -385,9 +230,7 @@ pub async fn upsert_approver(unit: &mut Unit, approver: &Approver) -> Result<(),
 /// # Errors
 /// [`StoreError`].
 pub async fn approver(unit: &mut Unit, person_id: &str) -> Result<Option<Approver>, StoreError> {
-    let row =
-        sqlx::query("SELECT * FROM approvers WHERE person_id = $1").bind(person_id).fetch_optional(unit.conn()).await?;
-    row.as_ref().map(approver_of).transpose()
+    unit.records().approver(person_id).await
 }
 
 /// Everyone who may decide or could once.
@@ -395,6 +238,5 @@ pub async fn approver(unit: &mut Unit, person_id: &str) -> Result<Option<Approve
 /// # Errors
 /// [`StoreError`].
 pub async fn approvers(unit: &mut Unit) -> Result<Vec<Approver>, StoreError> {
-    let rows = sqlx::query("SELECT * FROM approvers ORDER BY person_id").fetch_all(unit.conn()).await?;
-    rows.iter().map(approver_of).collect()
+    unit.records().approvers().await
 }

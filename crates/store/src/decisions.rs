@@ -3,9 +3,8 @@
 use domain::canonical::Sha256Digest;
 use domain::ids::{IntentId, MessageId, OrderId, UserId};
 use domain::time::UnixMs;
-use sqlx::postgres::PgRow;
 
-use crate::value::{Reader, Stamp};
+use crate::fits::fits;
 use crate::{StoreError, Unit};
 
 /// The outcome of one judgement.
@@ -68,54 +67,13 @@ pub struct DecisionRow {
     pub at: UnixMs,
 }
 
-fn decision_of(row: &PgRow) -> Result<DecisionRow, StoreError> {
-    let row = Reader::new("policy_decisions", row);
-    let digest = match row.get::<Option<&[u8]>>("digest")? {
-        Some(_) => Some(row.digest("digest")?),
-        None => None,
-    };
-    Ok(DecisionRow {
-        user_id: UserId(row.uuid("user_id")?),
-        order_id: OrderId(row.uuid("order_id")?),
-        intent_id: IntentId(row.uuid("intent_id")?),
-        signal_id: MessageId(row.uuid("signal_id")?),
-        leg: u16::try_from(row.get::<i32>("leg")?).map_err(|_| row.corrupt("leg"))?,
-        outcome: row.word("outcome", Outcome::parse)?,
-        code: row.get("code")?,
-        numbers: row.json("numbers")?,
-        envelope: row.get("envelope")?,
-        digest,
-        policy_version: row.text("policy_version")?,
-        at: row.time("at")?,
-    })
-}
-
 /// Stores a judgement; `false` when that leg of that signal was judged before.
 ///
 /// # Errors
 /// [`StoreError`].
 pub async fn insert(unit: &mut Unit, row: &DecisionRow) -> Result<bool, StoreError> {
-    unit.require(row.user_id).await?;
-    let done = sqlx::query(
-        "INSERT INTO policy_decisions (user_id, order_id, intent_id, signal_id, leg, outcome, code, numbers, envelope,
-           digest, policy_version, at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) ON CONFLICT DO NOTHING",
-    )
-    .bind(row.user_id.0)
-    .bind(row.order_id.0)
-    .bind(row.intent_id.0)
-    .bind(row.signal_id.0)
-    .bind(i32::from(row.leg))
-    .bind(row.outcome.word())
-    .bind(&row.code)
-    .bind(&row.numbers)
-    .bind(&row.envelope)
-    .bind(row.digest.as_ref().map(|digest| &digest.0[..]))
-    .bind(&row.policy_version)
-    .bind(Stamp(row.at))
-    .execute(unit.conn())
-    .await?;
-    Ok(done.rows_affected() == 1)
+    fits(row.at, "at")?;
+    unit.records_of(row.user_id).await?.insert_decision(row).await
 }
 
 /// The judgement of an order.
@@ -123,11 +81,7 @@ pub async fn insert(unit: &mut Unit, row: &DecisionRow) -> Result<bool, StoreErr
 /// # Errors
 /// [`StoreError`].
 pub async fn get_by_order(unit: &mut Unit, order_id: OrderId) -> Result<Option<DecisionRow>, StoreError> {
-    let row = sqlx::query("SELECT * FROM policy_decisions WHERE order_id = $1")
-        .bind(order_id.0)
-        .fetch_optional(unit.conn())
-        .await?;
-    row.as_ref().map(decision_of).transpose()
+    unit.records().decision_of_order(order_id).await
 }
 
 /// The newest judgements of a user, newest first.
@@ -135,11 +89,5 @@ pub async fn get_by_order(unit: &mut Unit, order_id: OrderId) -> Result<Option<D
 /// # Errors
 /// [`StoreError`].
 pub async fn recent(unit: &mut Unit, user: UserId, limit: i64) -> Result<Vec<DecisionRow>, StoreError> {
-    unit.require(user).await?;
-    let rows = sqlx::query("SELECT * FROM policy_decisions WHERE user_id = $1 ORDER BY position DESC LIMIT $2")
-        .bind(user.0)
-        .bind(limit)
-        .fetch_all(unit.conn())
-        .await?;
-    rows.iter().map(decision_of).collect()
+    unit.records_of(user).await?.recent_decisions(user, limit).await
 }

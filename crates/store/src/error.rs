@@ -1,4 +1,4 @@
-//! What can go wrong between here and Postgres.
+//! What can go wrong between here and the record.
 
 use domain::ids::UserId;
 
@@ -8,6 +8,17 @@ pub enum StoreError {
     /// Postgres, or the way to it, failed.
     #[error("database call failed")]
     Database(#[source] sqlx::Error),
+    /// An adapter without Postgres refused, for the reason that Postgres would have given as this SQLSTATE.
+    #[error("the record refused ({state}): {reason}")]
+    Refused {
+        /// Five characters.
+        state: &'static str,
+        /// In words.
+        reason: &'static str,
+    },
+    /// The call speaks SQL, and this record is not kept in Postgres.
+    #[error("this record is not kept in Postgres")]
+    NotPostgres,
     /// A row holds what no build of this project writes.
     #[error("row of {table} holds an impossible {column}")]
     Corrupt {
@@ -68,7 +79,11 @@ impl StoreError {
     /// serialisation failure.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        let Self::Database(error) = self else { return false };
+        let error = match self {
+            Self::Database(error) => error,
+            Self::Refused { state, .. } => return is_transient_code(state),
+            _ => return false,
+        };
         match error {
             sqlx::Error::Io(_)
             | sqlx::Error::PoolTimedOut
@@ -81,10 +96,11 @@ impl StoreError {
         }
     }
 
-    /// The five-character SQLSTATE, when Postgres gave one.
+    /// The five-character SQLSTATE, when the record gave one.
     #[must_use]
     pub fn sql_state(&self) -> Option<String> {
         match self {
+            Self::Refused { state, .. } => Some((*state).to_owned()),
             Self::Database(error) => error.as_database_error().and_then(|e| e.code()).map(std::borrow::Cow::into_owned),
             _ => None,
         }
@@ -113,6 +129,7 @@ mod tests {
             ("55000", true),
         ] {
             assert_eq!(is_transient_code(code), want, "{code}");
+            assert_eq!(StoreError::Refused { state: code, reason: "" }.is_transient(), want, "{code}");
         }
         for code in ["23505", "42501", "23514", "42P01", "22003"] {
             assert!(!is_transient_code(code), "{code}");

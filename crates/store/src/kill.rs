@@ -1,9 +1,8 @@
 //! The kill level: rows that are only ever added, each with the next epoch.
 
 use domain::time::UnixMs;
-use sqlx::postgres::PgRow;
 
-use crate::value::{Reader, Stamp};
+use crate::fits::fits;
 use crate::{StoreError, Unit};
 
 /// One change of the level.
@@ -21,27 +20,12 @@ pub struct Kill {
     pub at: UnixMs,
 }
 
-fn kill_of(row: &PgRow) -> Result<Kill, StoreError> {
-    let row = Reader::new("kill_levels", row);
-    let level = u8::try_from(row.get::<i16>("level")?).map_err(|_| row.corrupt("level"))?;
-    Ok(Kill {
-        level,
-        epoch: row.get("epoch")?,
-        by: row.text("by_whom")?,
-        reason: row.text("reason")?,
-        at: row.time("at")?,
-    })
-}
-
 /// The newest level; `None` before the first start, which counts as 1.
 ///
 /// # Errors
 /// [`StoreError`]; an unreadable level counts as 1.
 pub async fn current(unit: &mut Unit) -> Result<Option<Kill>, StoreError> {
-    let row = sqlx::query("SELECT level, epoch, by_whom, reason, at FROM kill_levels ORDER BY epoch DESC LIMIT 1")
-        .fetch_optional(unit.conn())
-        .await?;
-    row.as_ref().map(kill_of).transpose()
+    unit.records().kill_level().await
 }
 
 /// Makes every other change of the level wait until this unit ends, so that what [`current`] says then is still so when
@@ -50,8 +34,7 @@ pub async fn current(unit: &mut Unit) -> Result<Option<Kill>, StoreError> {
 /// # Errors
 /// [`StoreError`].
 pub async fn lock(unit: &mut Unit) -> Result<(), StoreError> {
-    sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('swarm.kill', 0))").execute(unit.conn()).await?;
-    Ok(())
+    unit.records().lock_kill_level().await
 }
 
 /// Adds the next epoch. The level may stay or fall too; falling needs a reason.
@@ -62,6 +45,7 @@ pub async fn raise(unit: &mut Unit, level: u8, by: &str, reason: &str, now: Unix
     if level > 4 {
         return Err(StoreError::OutOfRange("level"));
     }
+    fits(now, "at")?;
     // One writer at a time, so that epochs have no gaps and "lower" means lower than the row just before.
     lock(unit).await?;
     let last = current(unit).await?;
@@ -69,13 +53,7 @@ pub async fn raise(unit: &mut Unit, level: u8, by: &str, reason: &str, now: Unix
         return Err(StoreError::ReasonNeeded);
     }
     let epoch = last.map_or(0, |last| last.epoch).checked_add(1).ok_or(StoreError::OutOfRange("epoch"))?;
-    sqlx::query("INSERT INTO kill_levels (epoch, level, by_whom, reason, at) VALUES ($1, $2, $3, $4, $5)")
-        .bind(epoch)
-        .bind(i16::from(level))
-        .bind(by)
-        .bind(reason)
-        .bind(Stamp(now))
-        .execute(unit.conn())
-        .await?;
-    Ok(Kill { level, epoch, by: by.to_owned(), reason: reason.to_owned(), at: now })
+    let kill = Kill { level, epoch, by: by.to_owned(), reason: reason.to_owned(), at: now };
+    unit.records().insert_kill_level(&kill).await?;
+    Ok(kill)
 }

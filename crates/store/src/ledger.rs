@@ -1,28 +1,11 @@
 //! The book of one user: loaded under a row lock, written as the changes that `rails` returned.
 
-use std::collections::BTreeMap;
-
-use domain::ids::{OrderId, UserId};
-use domain::market::InstrumentId;
-use domain::order::Side;
+use domain::ids::UserId;
 use domain::time::UnixMs;
-use rails::book::{
-    Book, Breaker, Change, DayBaseline, PermitStamp, Position, Reservation, ReservationState, Unapproved,
-};
+use rails::book::{Book, Change};
 
-use crate::value::{Reader, Stamp, exact};
+use crate::fits::{FIRST, LAST, exact, fits};
 use crate::{StoreError, Unit};
-
-const fn state_word(state: ReservationState) -> &'static str {
-    match state {
-        ReservationState::Pending => "pending",
-        ReservationState::Permitted => "permitted",
-    }
-}
-
-fn state_of(word: &str) -> Option<ReservationState> {
-    [ReservationState::Pending, ReservationState::Permitted].into_iter().find(|state| state_word(*state) == word)
-}
 
 /// Locks the user's ledger until the unit ends, then loads it. `None` when the user has no account. Permits and
 /// unapproved notional older than their windows are left out.
@@ -36,16 +19,8 @@ pub async fn lock_book(
     rate_window_ms: i64,
     approval_window_ms: i64,
 ) -> Result<Option<Book>, StoreError> {
-    unit.require(user).await?;
-    // The lock comes first and alone: what is read after it is what the last holder left.
-    let locked: Option<i32> = sqlx::query_scalar("SELECT 1 FROM rails_state WHERE user_id = $1 FOR UPDATE")
-        .bind(user.0)
-        .fetch_optional(unit.conn())
-        .await?;
-    if locked.is_none() {
-        return Ok(None);
-    }
-    load(unit, user, now, rate_window_ms, approval_window_ms).await
+    let (permits, unapproved) = windows(now, rate_window_ms, approval_window_ms)?;
+    unit.records_of(user).await?.lock_book(user, permits, unapproved).await
 }
 
 /// As [`lock_book`], without the lock: for showing, never for deciding. Its parts may be of different moments.
@@ -59,66 +34,8 @@ pub async fn read_book(
     rate_window_ms: i64,
     approval_window_ms: i64,
 ) -> Result<Option<Book>, StoreError> {
-    unit.require(user).await?;
-    load(unit, user, now, rate_window_ms, approval_window_ms).await
-}
-
-async fn load(
-    unit: &mut Unit,
-    user: UserId,
-    now: UnixMs,
-    rate_window_ms: i64,
-    approval_window_ms: i64,
-) -> Result<Option<Book>, StoreError> {
-    let head = sqlx::query(
-        "SELECT a.cash, s.losses_in_a_row, s.latched_at, e.day, e.equity
-         FROM rails_state s
-         JOIN accounts a ON a.user_id = s.user_id
-         CROSS JOIN LATERAL (SELECT day, equity FROM equity_daily d WHERE d.user_id = s.user_id
-                             ORDER BY day DESC LIMIT 1) e
-         WHERE s.user_id = $1",
-    )
-    .bind(user.0)
-    .fetch_optional(unit.conn())
-    .await?;
-    let Some(head) = head else { return Ok(None) };
-    let head = Reader::new("rails_state", &head);
-    let losses = head.get::<i32>("losses_in_a_row")?;
-    Ok(Some(Book {
-        user_id: user,
-        cash: head.usd("cash")?,
-        breaker: Breaker {
-            losses_in_a_row: u32::try_from(losses).map_err(|_| head.corrupt("losses_in_a_row"))?,
-            latched_at: head.maybe_time("latched_at")?,
-        },
-        day: DayBaseline { day: head.get("day")?, equity: head.usd("equity")? },
-        positions: positions(unit, user).await?,
-        reservations: reservations(unit, user).await?,
-        permits: permits(unit, user, now.plus_ms(rate_window_ms.saturating_neg())).await?,
-        unapproved: unapproved(unit, user, now.plus_ms(approval_window_ms.saturating_neg())).await?,
-    }))
-}
-
-async fn positions(unit: &mut Unit, user: UserId) -> Result<BTreeMap<InstrumentId, Position>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT venue, symbol, quantity, cost, trade_cost, trade_realised, opened_at FROM positions WHERE user_id = $1",
-    )
-    .bind(user.0)
-    .fetch_all(unit.conn())
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let row = Reader::new("positions", row);
-            let position = Position {
-                quantity: row.quantity("quantity")?,
-                cost: row.usd("cost")?,
-                trade_cost: row.usd("trade_cost")?,
-                trade_realised: row.usd("trade_realised")?,
-                opened_at: row.time("opened_at")?,
-            };
-            Ok((row.instrument()?, position))
-        })
-        .collect()
+    let (permits, unapproved) = windows(now, rate_window_ms, approval_window_ms)?;
+    unit.records_of(user).await?.read_book(user, permits, unapproved).await
 }
 
 /// Users who hold something, by id, after `after`: what a timer has to watch, however many accounts there are.
@@ -126,83 +43,7 @@ async fn positions(unit: &mut Unit, user: UserId) -> Result<BTreeMap<InstrumentI
 /// # Errors
 /// [`StoreError`].
 pub async fn holders(unit: &mut Unit, after: Option<UserId>, limit: i64) -> Result<Vec<UserId>, StoreError> {
-    let ids: Vec<uuid::Uuid> = sqlx::query_scalar(
-        "SELECT DISTINCT user_id FROM positions WHERE $1::uuid IS NULL OR user_id > $1 ORDER BY user_id LIMIT $2",
-    )
-    .bind(after.map(|user| user.0))
-    .bind(limit)
-    .fetch_all(unit.conn())
-    .await?;
-    Ok(ids.into_iter().map(UserId).collect())
-}
-
-async fn reservations(unit: &mut Unit, user: UserId) -> Result<BTreeMap<OrderId, Reservation>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT order_id, venue, symbol, side, reduce_only, remaining, worst_price, state, expires_at
-         FROM reservations WHERE user_id = $1",
-    )
-    .bind(user.0)
-    .fetch_all(unit.conn())
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let row = Reader::new("reservations", row);
-            let reservation = Reservation {
-                order_id: OrderId(row.uuid("order_id")?),
-                instrument: row.instrument()?,
-                side: row.word("side", Side::parse)?,
-                reduce_only: row.get("reduce_only")?,
-                remaining: row.quantity("remaining")?,
-                worst_price: row.price("worst_price")?,
-                state: row.word("state", state_of)?,
-                expires_at: row.time("expires_at")?,
-            };
-            Ok((reservation.order_id, reservation))
-        })
-        .collect()
-}
-
-async fn permits(unit: &mut Unit, user: UserId, since: UnixMs) -> Result<Vec<PermitStamp>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT order_id, at, risk_increasing FROM permit_stamps WHERE user_id = $1 AND at >= $2 ORDER BY position",
-    )
-    .bind(user.0)
-    .bind(Stamp(since))
-    .fetch_all(unit.conn())
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let row = Reader::new("permit_stamps", row);
-            Ok(PermitStamp {
-                order_id: OrderId(row.uuid("order_id")?),
-                at: row.time("at")?,
-                risk_increasing: row.get("risk_increasing")?,
-            })
-        })
-        .collect()
-}
-
-async fn unapproved(unit: &mut Unit, user: UserId, since: UnixMs) -> Result<Vec<Unapproved>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT order_id, venue, symbol, side, notional, at FROM unapproved_notionals
-         WHERE user_id = $1 AND at >= $2 ORDER BY position",
-    )
-    .bind(user.0)
-    .bind(Stamp(since))
-    .fetch_all(unit.conn())
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let row = Reader::new("unapproved_notionals", row);
-            Ok(Unapproved {
-                order_id: OrderId(row.uuid("order_id")?),
-                instrument: row.instrument()?,
-                side: row.word("side", Side::parse)?,
-                notional: row.usd("notional")?,
-                at: row.time("at")?,
-            })
-        })
-        .collect()
+    unit.records().holders(after, limit).await
 }
 
 /// Writes exactly these changes, in their order. The caller holds the lock of [`lock_book`].
@@ -210,140 +51,44 @@ async fn unapproved(unit: &mut Unit, user: UserId, since: UnixMs) -> Result<Vec<
 /// # Errors
 /// [`StoreError`].
 pub async fn apply(unit: &mut Unit, user: UserId, changes: &[Change], now: UnixMs) -> Result<(), StoreError> {
-    unit.require(user).await?;
-    for change in changes {
-        match change {
-            Change::Position(instrument, position) => put_position(unit, user, instrument, position, now).await?,
-            Change::Reservation(reservation) => put_reservation(unit, user, reservation, now).await?,
-            Change::Unapproved(unapproved) => put_unapproved(unit, user, unapproved).await?,
-            Change::PositionClosed(instrument) => {
-                sqlx::query("DELETE FROM positions WHERE user_id = $1 AND venue = $2 AND symbol = $3")
-                    .bind(user.0)
-                    .bind(instrument.venue.name())
-                    .bind(instrument.symbol.as_str())
-                    .execute(unit.conn())
-                    .await?;
-            }
-            Change::Released(order_id) => {
-                sqlx::query("DELETE FROM reservations WHERE user_id = $1 AND order_id = $2")
-                    .bind(user.0)
-                    .bind(order_id.0)
-                    .execute(unit.conn())
-                    .await?;
-            }
-            Change::Permit(stamp) => {
-                sqlx::query(
-                    "INSERT INTO permit_stamps (user_id, order_id, at, risk_increasing) VALUES ($1, $2, $3, $4)",
-                )
-                .bind(user.0)
-                .bind(stamp.order_id.0)
-                .bind(Stamp(stamp.at))
-                .bind(stamp.risk_increasing)
-                .execute(unit.conn())
-                .await?;
-            }
-            Change::Cash(_) | Change::Breaker(_) | Change::Day(_) => put_single(unit, user, change, now).await?,
+    fits(now, "updated_at")?;
+    changes.iter().try_for_each(storable)?;
+    unit.records_of(user).await?.apply(user, changes, now).await
+}
+
+/// Where the two windows that end at `now` begin; a window longer than any row's age begins with the first row.
+fn windows(now: UnixMs, rate_window_ms: i64, approval_window_ms: i64) -> Result<(UnixMs, UnixMs), StoreError> {
+    fits(now, "now")?;
+    let begin = |window_ms: i64| now.plus_ms(window_ms.saturating_neg()).clamp(FIRST, LAST);
+    Ok((begin(rate_window_ms), begin(approval_window_ms)))
+}
+
+/// Refuses a change that no row can hold, before any of its siblings is written.
+fn storable(change: &Change) -> Result<(), StoreError> {
+    match change {
+        Change::Position(_, position) => {
+            [position.cost, position.trade_cost, position.trade_realised]
+                .into_iter()
+                .try_for_each(|amount| exact(amount.value()))?;
+            exact(position.quantity.value())?;
+            fits(position.opened_at, "opened_at")
         }
+        Change::Reservation(row) => {
+            exact(row.remaining.value())?;
+            exact(row.worst_price.value())?;
+            fits(row.expires_at, "expires_at")
+        }
+        Change::Unapproved(row) => {
+            exact(row.notional.value())?;
+            fits(row.at, "at")
+        }
+        Change::Permit(stamp) => fits(stamp.at, "at"),
+        Change::Cash(cash) => exact(cash.value()),
+        Change::Day(day) => exact(day.equity.value()),
+        Change::Breaker(breaker) => {
+            i32::try_from(breaker.losses_in_a_row).map_err(|_| StoreError::OutOfRange("losses_in_a_row"))?;
+            breaker.latched_at.map_or(Ok(()), |at| fits(at, "latched_at"))
+        }
+        Change::PositionClosed(_) | Change::Released(_) => Ok(()),
     }
-    Ok(())
-}
-
-/// The parts of a book that are one row a user.
-async fn put_single(unit: &mut Unit, user: UserId, change: &Change, now: UnixMs) -> Result<(), StoreError> {
-    let query = match change {
-        Change::Cash(cash) => sqlx::query("UPDATE accounts SET cash = $2, updated_at = $3 WHERE user_id = $1")
-            .bind(user.0)
-            .bind(exact(cash.value())?)
-            .bind(Stamp(now)),
-        Change::Breaker(breaker) => sqlx::query(
-            "UPDATE rails_state SET losses_in_a_row = $2, latched_at = $3, updated_at = $4 WHERE user_id = $1",
-        )
-        .bind(user.0)
-        .bind(i32::try_from(breaker.losses_in_a_row).map_err(|_| StoreError::OutOfRange("losses_in_a_row"))?)
-        .bind(breaker.latched_at.map(Stamp))
-        .bind(Stamp(now)),
-        Change::Day(day) => sqlx::query(
-            "INSERT INTO equity_daily (user_id, day, equity, updated_at) VALUES ($1, $2, $3, $4)
-             ON CONFLICT (user_id, day) DO UPDATE SET equity = EXCLUDED.equity, updated_at = EXCLUDED.updated_at",
-        )
-        .bind(user.0)
-        .bind(day.day)
-        .bind(exact(day.equity.value())?)
-        .bind(Stamp(now)),
-        _ => return Ok(()),
-    };
-    let done = query.execute(unit.conn()).await?;
-    // A change that meets no row would be lost silently.
-    if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Corrupt { table: "accounts", column: "user_id" }) }
-}
-
-async fn put_position(
-    unit: &mut Unit,
-    user: UserId,
-    instrument: &InstrumentId,
-    position: &Position,
-    now: UnixMs,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO positions (user_id, venue, symbol, quantity, cost, trade_cost, trade_realised, opened_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-         ON CONFLICT (user_id, venue, symbol) DO UPDATE SET quantity = EXCLUDED.quantity, cost = EXCLUDED.cost,
-           trade_cost = EXCLUDED.trade_cost, trade_realised = EXCLUDED.trade_realised,
-           opened_at = EXCLUDED.opened_at, updated_at = EXCLUDED.updated_at",
-    )
-    .bind(user.0)
-    .bind(instrument.venue.name())
-    .bind(instrument.symbol.as_str())
-    .bind(exact(position.quantity.value())?)
-    .bind(exact(position.cost.value())?)
-    .bind(exact(position.trade_cost.value())?)
-    .bind(exact(position.trade_realised.value())?)
-    .bind(Stamp(position.opened_at))
-    .bind(Stamp(now))
-    .execute(unit.conn())
-    .await?;
-    Ok(())
-}
-
-async fn put_reservation(unit: &mut Unit, user: UserId, row: &Reservation, now: UnixMs) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO reservations
-           (user_id, order_id, venue, symbol, side, reduce_only, remaining, worst_price, state, expires_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
-         ON CONFLICT (user_id, order_id) DO UPDATE SET venue = EXCLUDED.venue, symbol = EXCLUDED.symbol,
-           side = EXCLUDED.side, reduce_only = EXCLUDED.reduce_only, remaining = EXCLUDED.remaining,
-           worst_price = EXCLUDED.worst_price, state = EXCLUDED.state, expires_at = EXCLUDED.expires_at,
-           updated_at = EXCLUDED.updated_at",
-    )
-    .bind(user.0)
-    .bind(row.order_id.0)
-    .bind(row.instrument.venue.name())
-    .bind(row.instrument.symbol.as_str())
-    .bind(row.side.word())
-    .bind(row.reduce_only)
-    .bind(exact(row.remaining.value())?)
-    .bind(exact(row.worst_price.value())?)
-    .bind(state_word(row.state))
-    .bind(Stamp(row.expires_at))
-    .bind(Stamp(now))
-    .execute(unit.conn())
-    .await?;
-    Ok(())
-}
-
-async fn put_unapproved(unit: &mut Unit, user: UserId, row: &Unapproved) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO unapproved_notionals (user_id, order_id, venue, symbol, side, notional, at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    )
-    .bind(user.0)
-    .bind(row.order_id.0)
-    .bind(row.instrument.venue.name())
-    .bind(row.instrument.symbol.as_str())
-    .bind(row.side.word())
-    .bind(exact(row.notional.value())?)
-    .bind(Stamp(row.at))
-    .execute(unit.conn())
-    .await?;
-    Ok(())
 }

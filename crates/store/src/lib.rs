@@ -1,4 +1,4 @@
-//! The record of money: Postgres behind typed functions, one transaction a unit of work.
+//! The record of money: typed functions, one transaction a unit of work, on Postgres or on another adapter of [`port`].
 //!
 //! Every table of a user is under forced row-level security; a [`Unit`] names its tenant with [`Unit::set_tenant`], and
 //! without one its queries see no rows. What a process may touch is decided by grants of its own login role
@@ -11,9 +11,9 @@
 
 pub mod approvals;
 pub mod audit;
-mod db;
 pub mod decisions;
 mod error;
+mod fits;
 pub mod grants;
 pub mod instruments;
 pub mod kill;
@@ -21,10 +21,13 @@ pub mod ledger;
 pub mod migrate;
 pub mod orders;
 pub mod permits;
+pub mod port;
+mod postgres;
 mod signed;
 pub mod supervision;
+mod unit;
 pub mod users;
-mod value;
 
-pub use db::{Db, OutboxRow, Unit};
 pub use error::StoreError;
+pub use postgres::Db;
+pub use unit::{OutboxRow, Unit};

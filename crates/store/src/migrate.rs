@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 
 use crate::StoreError;
-use crate::value::Reader;
+use crate::postgres::value::Reader;
 
 /// The files of `migrations/`, in order. A file that has been released never changes.
 const FILES: [(&str, &str); 7] = [

@@ -3,11 +3,10 @@
 use domain::ids::{OrderId, PermitId, UserId};
 use domain::market::Venue;
 use domain::money::{Quantity, Usd};
-use domain::order::{Fill, OrderEnvelope, OrderState, Side};
+use domain::order::{Fill, OrderEnvelope, OrderState};
 use domain::time::UnixMs;
-use sqlx::postgres::PgRow;
 
-use crate::value::{Reader, Stamp, exact};
+use crate::fits::{exact, fits};
 use crate::{StoreError, Unit};
 
 /// One order of a desk.
@@ -41,69 +40,15 @@ pub struct OrderRow {
     pub outcome_posted: bool,
 }
 
-fn order_of(row: &PgRow) -> Result<OrderRow, StoreError> {
-    let row = Reader::new("orders", row);
-    Ok(OrderRow {
-        order_id: OrderId(row.uuid("order_id")?),
-        user_id: UserId(row.uuid("user_id")?),
-        client_order_id: row.text("client_order_id")?,
-        permit_id: PermitId(row.uuid("permit_id")?),
-        envelope: serde_json::from_value(row.json("envelope")?)?,
-        venue_order_id: row.get("venue_order_id")?,
-        state: row.word("state", OrderState::parse)?,
-        filled: row.quantity("filled")?,
-        code: row.get("code")?,
-        created_at: row.time("created_at")?,
-        updated_at: row.time("updated_at")?,
-        sent_at: row.maybe_time("sent_at")?,
-        outcome_posted: row.get("outcome_posted")?,
-    })
-}
-
-fn fill_of(row: &PgRow) -> Result<Fill, StoreError> {
-    let row = Reader::new("fills", row);
-    Ok(Fill {
-        order_id: OrderId(row.uuid("order_id")?),
-        venue_trade_id: row.text("venue_trade_id")?,
-        instrument: row.instrument()?,
-        side: row.word("side", Side::parse)?,
-        quantity: row.quantity("quantity")?,
-        price: row.price("price")?,
-        fee: row.usd("fee")?,
-        at: row.time("at")?,
-    })
-}
-
 /// Stores an order before it is sent; `false` when it is stored already.
 ///
 /// # Errors
 /// [`StoreError`]; a second order on one permit is a unique violation.
 pub async fn insert(unit: &mut Unit, row: &OrderRow) -> Result<bool, StoreError> {
-    unit.require(row.user_id).await?;
-    let done = sqlx::query(
-        "INSERT INTO orders (user_id, order_id, client_order_id, permit_id, venue, symbol, envelope, venue_order_id,
-           state, filled, code, created_at, updated_at, sent_at, outcome_posted)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-         ON CONFLICT (user_id, order_id) DO NOTHING",
-    )
-    .bind(row.user_id.0)
-    .bind(row.order_id.0)
-    .bind(&row.client_order_id)
-    .bind(row.permit_id.0)
-    .bind(row.envelope.venue.name())
-    .bind(row.envelope.symbol.as_str())
-    .bind(serde_json::to_value(&row.envelope)?)
-    .bind(&row.venue_order_id)
-    .bind(row.state.word())
-    .bind(exact(row.filled.value())?)
-    .bind(&row.code)
-    .bind(Stamp(row.created_at))
-    .bind(Stamp(row.updated_at))
-    .bind(row.sent_at.map(Stamp))
-    .bind(row.outcome_posted)
-    .execute(unit.conn())
-    .await?;
-    Ok(done.rows_affected() == 1)
+    exact(row.filled.value())?;
+    let times = [(Some(row.created_at), "created_at"), (Some(row.updated_at), "updated_at"), (row.sent_at, "sent_at")];
+    times.into_iter().try_for_each(|(at, column)| at.map_or(Ok(()), |at| fits(at, column)))?;
+    unit.records_of(row.user_id).await?.insert_order(row).await
 }
 
 /// Notes that an order of the unit's tenant is being handed to the venue: pending to open. `false` when it was not
@@ -113,16 +58,8 @@ pub async fn insert(unit: &mut Unit, row: &OrderRow) -> Result<bool, StoreError>
 /// [`StoreError`].
 pub async fn mark_sent(unit: &mut Unit, order_id: OrderId, now: UnixMs) -> Result<bool, StoreError> {
     let user = unit.required()?;
-    let done = sqlx::query(
-        "UPDATE orders SET state = 'open', sent_at = $3, updated_at = $3
-         WHERE user_id = $1 AND order_id = $2 AND state = 'pending'",
-    )
-    .bind(user.0)
-    .bind(order_id.0)
-    .bind(Stamp(now))
-    .execute(unit.conn())
-    .await?;
-    Ok(done.rows_affected() == 1)
+    fits(now, "sent_at")?;
+    unit.records().mark_sent(user, order_id, now).await
 }
 
 /// Writes where an order of the unit's tenant stands. `false` when it had ended before: an end never changes. The
@@ -139,20 +76,8 @@ pub async fn set_state(
     code: Option<&str>,
 ) -> Result<bool, StoreError> {
     let user = unit.required()?;
-    let done = sqlx::query(
-        "UPDATE orders SET state = $3, filled = greatest(filled, $4), venue_order_id = coalesce($5, venue_order_id),
-           code = coalesce($6, code), updated_at = clock_timestamp()
-         WHERE user_id = $1 AND order_id = $2 AND state IN ('pending', 'open', 'unknown')",
-    )
-    .bind(user.0)
-    .bind(order_id.0)
-    .bind(state.word())
-    .bind(exact(filled.value())?)
-    .bind(venue_order_id)
-    .bind(code)
-    .execute(unit.conn())
-    .await?;
-    Ok(done.rows_affected() == 1)
+    exact(filled.value())?;
+    unit.records().set_order_state(user, order_id, state, filled, venue_order_id, code).await
 }
 
 /// Orders of all users at these venues that have not ended, oldest first.
@@ -160,14 +85,7 @@ pub async fn set_state(
 /// # Errors
 /// [`StoreError`].
 pub async fn open_orders(unit: &mut Unit, venues: &[Venue]) -> Result<Vec<OrderRow>, StoreError> {
-    let venues: Vec<&str> = venues.iter().map(|venue| venue.name()).collect();
-    let rows = sqlx::query(
-        "SELECT * FROM orders WHERE venue = ANY($1) AND state IN ('pending', 'open', 'unknown') ORDER BY position",
-    )
-    .bind(&venues)
-    .fetch_all(unit.conn())
-    .await?;
-    rows.iter().map(order_of).collect()
+    unit.records().open_orders(venues).await
 }
 
 /// One order, of any user this role may see.
@@ -175,9 +93,7 @@ pub async fn open_orders(unit: &mut Unit, venues: &[Venue]) -> Result<Vec<OrderR
 /// # Errors
 /// [`StoreError`].
 pub async fn get(unit: &mut Unit, order_id: OrderId) -> Result<Option<OrderRow>, StoreError> {
-    let row =
-        sqlx::query("SELECT * FROM orders WHERE order_id = $1").bind(order_id.0).fetch_optional(unit.conn()).await?;
-    row.as_ref().map(order_of).transpose()
+    unit.records().order(order_id).await
 }
 
 /// The newest orders of a user, newest first.
@@ -185,13 +101,7 @@ pub async fn get(unit: &mut Unit, order_id: OrderId) -> Result<Option<OrderRow>,
 /// # Errors
 /// [`StoreError`].
 pub async fn recent(unit: &mut Unit, user: UserId, limit: i64) -> Result<Vec<OrderRow>, StoreError> {
-    unit.require(user).await?;
-    let rows = sqlx::query("SELECT * FROM orders WHERE user_id = $1 ORDER BY position DESC LIMIT $2")
-        .bind(user.0)
-        .bind(limit)
-        .fetch_all(unit.conn())
-        .await?;
-    rows.iter().map(order_of).collect()
+    unit.records_of(user).await?.recent_orders(user, limit).await
 }
 
 /// Stores a fill; `false` when the venue's trade is stored already.
@@ -199,24 +109,9 @@ pub async fn recent(unit: &mut Unit, user: UserId, limit: i64) -> Result<Vec<Ord
 /// # Errors
 /// [`StoreError`]; a fill of an order that is not stored is a foreign key violation.
 pub async fn insert_fill(unit: &mut Unit, fill: &Fill, user: UserId) -> Result<bool, StoreError> {
-    unit.require(user).await?;
-    let done = sqlx::query(
-        "INSERT INTO fills (user_id, venue, symbol, venue_trade_id, order_id, side, quantity, price, fee, at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
-    )
-    .bind(user.0)
-    .bind(fill.instrument.venue.name())
-    .bind(fill.instrument.symbol.as_str())
-    .bind(&fill.venue_trade_id)
-    .bind(fill.order_id.0)
-    .bind(fill.side.word())
-    .bind(exact(fill.quantity.value())?)
-    .bind(exact(fill.price.value())?)
-    .bind(exact(fill.fee.value())?)
-    .bind(Stamp(fill.at))
-    .execute(unit.conn())
-    .await?;
-    Ok(done.rows_affected() == 1)
+    [fill.quantity.value(), fill.price.value(), fill.fee.value()].into_iter().try_for_each(exact)?;
+    fits(fill.at, "at")?;
+    unit.records_of(user).await?.insert_fill(fill, user).await
 }
 
 /// Orders with a fill or an end that treasury has not posted, of all users, oldest first.
@@ -224,21 +119,7 @@ pub async fn insert_fill(unit: &mut Unit, fill: &Fill, user: UserId) -> Result<b
 /// # Errors
 /// [`StoreError`].
 pub async fn unposted(unit: &mut Unit, limit: i64) -> Result<Vec<(UserId, OrderId)>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT o.user_id, o.order_id FROM orders o
-         WHERE (NOT o.outcome_posted AND o.state IN ('filled', 'rejected', 'cancelled'))
-            OR (o.user_id, o.order_id) IN (SELECT f.user_id, f.order_id FROM fills f WHERE f.posted_at IS NULL)
-         ORDER BY o.position LIMIT $1",
-    )
-    .bind(limit)
-    .fetch_all(unit.conn())
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let row = Reader::new("orders", row);
-            Ok((UserId(row.uuid("user_id")?), OrderId(row.uuid("order_id")?)))
-        })
-        .collect()
+    unit.records().unposted(limit).await
 }
 
 /// Fills of an order that treasury has not posted, in the order they were stored.
@@ -246,14 +127,7 @@ pub async fn unposted(unit: &mut Unit, limit: i64) -> Result<Vec<(UserId, OrderI
 /// # Errors
 /// [`StoreError`].
 pub async fn fills_unposted(unit: &mut Unit, user: UserId, order_id: OrderId) -> Result<Vec<Fill>, StoreError> {
-    unit.require(user).await?;
-    let rows =
-        sqlx::query("SELECT * FROM fills WHERE user_id = $1 AND order_id = $2 AND posted_at IS NULL ORDER BY position")
-            .bind(user.0)
-            .bind(order_id.0)
-            .fetch_all(unit.conn())
-            .await?;
-    rows.iter().map(fill_of).collect()
+    unit.records_of(user).await?.fills_unposted(user, order_id).await
 }
 
 /// Marks a fill as posted; `false` when it was already, so that nobody posts it twice.
@@ -261,18 +135,7 @@ pub async fn fills_unposted(unit: &mut Unit, user: UserId, order_id: OrderId) ->
 /// # Errors
 /// [`StoreError`].
 pub async fn mark_fill_posted(unit: &mut Unit, user: UserId, fill: &Fill) -> Result<bool, StoreError> {
-    unit.require(user).await?;
-    let done = sqlx::query(
-        "UPDATE fills SET posted_at = clock_timestamp()
-         WHERE user_id = $1 AND venue = $2 AND symbol = $3 AND venue_trade_id = $4 AND posted_at IS NULL",
-    )
-    .bind(user.0)
-    .bind(fill.instrument.venue.name())
-    .bind(fill.instrument.symbol.as_str())
-    .bind(&fill.venue_trade_id)
-    .execute(unit.conn())
-    .await?;
-    Ok(done.rows_affected() == 1)
+    unit.records_of(user).await?.mark_fill_posted(user, fill).await
 }
 
 /// Marks an order's end as posted; `false` when it was already, or has not ended.
@@ -280,16 +143,7 @@ pub async fn mark_fill_posted(unit: &mut Unit, user: UserId, fill: &Fill) -> Res
 /// # Errors
 /// [`StoreError`].
 pub async fn mark_outcome_posted(unit: &mut Unit, user: UserId, order_id: OrderId) -> Result<bool, StoreError> {
-    unit.require(user).await?;
-    let done = sqlx::query(
-        "UPDATE orders SET outcome_posted = true
-         WHERE user_id = $1 AND order_id = $2 AND NOT outcome_posted AND state IN ('filled', 'rejected', 'cancelled')",
-    )
-    .bind(user.0)
-    .bind(order_id.0)
-    .execute(unit.conn())
-    .await?;
-    Ok(done.rows_affected() == 1)
+    unit.records_of(user).await?.mark_outcome_posted(user, order_id).await
 }
 
 /// How many fills a user has, and the fees of all of them: counted where they lie, however many there are.
@@ -297,13 +151,7 @@ pub async fn mark_outcome_posted(unit: &mut Unit, user: UserId, order_id: OrderI
 /// # Errors
 /// [`StoreError`].
 pub async fn fill_totals(unit: &mut Unit, user: UserId) -> Result<(i64, Usd), StoreError> {
-    unit.require(user).await?;
-    let row = sqlx::query("SELECT count(*) AS fills, coalesce(sum(fee), 0) AS fees FROM fills WHERE user_id = $1")
-        .bind(user.0)
-        .fetch_one(unit.conn())
-        .await?;
-    let row = Reader::new("fills", &row);
-    Ok((row.get("fills")?, row.usd("fees")?))
+    unit.records_of(user).await?.fill_totals(user).await
 }
 
 /// The newest fills of a user, newest first.
@@ -311,11 +159,5 @@ pub async fn fill_totals(unit: &mut Unit, user: UserId) -> Result<(i64, Usd), St
 /// # Errors
 /// [`StoreError`].
 pub async fn fills(unit: &mut Unit, user: UserId, limit: i64) -> Result<Vec<Fill>, StoreError> {
-    unit.require(user).await?;
-    let rows = sqlx::query("SELECT * FROM fills WHERE user_id = $1 ORDER BY position DESC LIMIT $2")
-        .bind(user.0)
-        .bind(limit)
-        .fetch_all(unit.conn())
-        .await?;
-    rows.iter().map(fill_of).collect()
+    unit.records_of(user).await?.recent_fills(user, limit).await
 }

@@ -3,7 +3,7 @@
 use domain::ids::BootId;
 use domain::time::UnixMs;
 
-use crate::value::{Reader, Stamp};
+use crate::fits::fits;
 use crate::{StoreError, Unit};
 
 /// One start of one process.
@@ -41,14 +41,8 @@ pub struct Declared {
 /// # Errors
 /// [`StoreError`].
 pub async fn insert_restart(unit: &mut Unit, restart: &Restart) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO restarts (agent, boot_id, at, cause) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING")
-        .bind(&restart.agent)
-        .bind(restart.boot_id.0)
-        .bind(Stamp(restart.at))
-        .bind(&restart.cause)
-        .execute(unit.conn())
-        .await?;
-    Ok(())
+    fits(restart.at, "at")?;
+    unit.records().insert_restart(restart).await
 }
 
 /// Starts of a process since `since`, oldest first.
@@ -56,24 +50,8 @@ pub async fn insert_restart(unit: &mut Unit, restart: &Restart) -> Result<(), St
 /// # Errors
 /// [`StoreError`].
 pub async fn restarts_since(unit: &mut Unit, agent: &str, since: UnixMs) -> Result<Vec<Restart>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT agent, boot_id, at, cause FROM restarts WHERE agent = $1 AND at >= $2 ORDER BY at, boot_id",
-    )
-    .bind(agent)
-    .bind(Stamp(since))
-    .fetch_all(unit.conn())
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let row = Reader::new("restarts", row);
-            Ok(Restart {
-                agent: row.text("agent")?,
-                boot_id: BootId(row.uuid("boot_id")?),
-                at: row.time("at")?,
-                cause: row.text("cause")?,
-            })
-        })
-        .collect()
+    fits(since, "at")?;
+    unit.records().restarts_since(agent, since).await
 }
 
 /// Writes what a process should be.
@@ -81,21 +59,8 @@ pub async fn restarts_since(unit: &mut Unit, agent: &str, since: UnixMs) -> Resu
 /// # Errors
 /// [`StoreError`].
 pub async fn declare(unit: &mut Unit, declared: &Declared) -> Result<(), StoreError> {
-    sqlx::query(
-        "INSERT INTO declared_state (agent, state, config_hash, binary_hash, reason, at)
-         VALUES ($1, $2, $3, $4, $5, $6)
-         ON CONFLICT (agent) DO UPDATE SET state = EXCLUDED.state, config_hash = EXCLUDED.config_hash,
-           binary_hash = EXCLUDED.binary_hash, reason = EXCLUDED.reason, at = EXCLUDED.at",
-    )
-    .bind(&declared.agent)
-    .bind(&declared.state)
-    .bind(&declared.config_hash)
-    .bind(&declared.binary_hash)
-    .bind(&declared.reason)
-    .bind(Stamp(declared.at))
-    .execute(unit.conn())
-    .await?;
-    Ok(())
+    fits(declared.at, "at")?;
+    unit.records().declare(declared).await
 }
 
 /// What every process should be, by name.
@@ -103,21 +68,5 @@ pub async fn declare(unit: &mut Unit, declared: &Declared) -> Result<(), StoreEr
 /// # Errors
 /// [`StoreError`].
 pub async fn declared(unit: &mut Unit) -> Result<Vec<Declared>, StoreError> {
-    let rows =
-        sqlx::query("SELECT agent, state, config_hash, binary_hash, reason, at FROM declared_state ORDER BY agent")
-            .fetch_all(unit.conn())
-            .await?;
-    rows.iter()
-        .map(|row| {
-            let row = Reader::new("declared_state", row);
-            Ok(Declared {
-                agent: row.text("agent")?,
-                state: row.text("state")?,
-                config_hash: row.text("config_hash")?,
-                binary_hash: row.text("binary_hash")?,
-                reason: row.text("reason")?,
-                at: row.time("at")?,
-            })
-        })
-        .collect()
+    unit.records().declared().await
 }

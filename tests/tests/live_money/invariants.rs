@@ -104,11 +104,11 @@ pub async fn prepare(world: &World) {
 pub async fn check(world: &World) {
     let mut look = world.bank.unit().await;
     sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = 0")
-        .execute(look.conn())
+        .execute(look.conn().unwrap())
         .await
         .unwrap();
     for (rule, query) in RULES {
-        let wrong: Vec<String> = sqlx::query_scalar(query).fetch_all(look.conn()).await.unwrap();
+        let wrong: Vec<String> = sqlx::query_scalar(query).fetch_all(look.conn().unwrap()).await.unwrap();
         assert!(wrong.is_empty(), "after {} operations: {rule}: {wrong:?}", world.done());
     }
 }
@@ -125,7 +125,7 @@ pub async fn check_history(world: &World) {
         let bodies =
             sqlx::query("SELECT body FROM trade_audit WHERE user_id = $1 AND kind = 'fill_posted' ORDER BY seq")
                 .bind(user.0)
-                .fetch_all(unit.conn())
+                .fetch_all(unit.conn().unwrap())
                 .await
                 .unwrap();
         for row in bodies {

@@ -14,11 +14,11 @@ use crate::world::{World, price_of};
 
 /// What the rows say was traded so far, and in how many fills. The order's row is locked before.
 async fn traded(unit: &mut store::Unit, order_id: OrderId) -> Result<(Quantity, i64), StoreError> {
-    sqlx::query("SELECT 1 FROM orders WHERE order_id = $1 FOR UPDATE").bind(order_id.0).execute(unit.conn()).await?;
+    sqlx::query("SELECT 1 FROM orders WHERE order_id = $1 FOR UPDATE").bind(order_id.0).execute(unit.conn()?).await?;
     let row =
         sqlx::query("SELECT coalesce(sum(quantity), 0) AS quantity, count(*) AS fills FROM fills WHERE order_id = $1")
             .bind(order_id.0)
-            .fetch_one(unit.conn())
+            .fetch_one(unit.conn()?)
             .await?;
     let quantity: Decimal = row.try_get("quantity")?;
     Ok((Quantity::new(quantity.normalize()).unwrap(), row.try_get("fills")?))

@@ -5,7 +5,8 @@ use domain::ids::UserId;
 use domain::time::UnixMs;
 use serde::{Deserialize, Serialize};
 
-use crate::value::{Reader, Stamp};
+use crate::fits::fits;
+use crate::port::Records;
 use crate::{StoreError, Unit};
 
 /// Which chain.
@@ -47,21 +48,45 @@ pub struct ChainHead {
 
 /// Everything a row says, as it is hashed.
 #[derive(Serialize)]
-pub(super) struct Hashed<'a> {
-    pub(super) chain: Chain,
-    pub(super) seq: i64,
-    pub(super) at_ms: UnixMs,
-    pub(super) kind: &'a str,
-    pub(super) agent: &'a str,
-    pub(super) body: &'a serde_json::Value,
-    pub(super) prev_hash: Sha256Digest,
+struct Hashed<'a> {
+    chain: Chain,
+    seq: i64,
+    at_ms: UnixMs,
+    kind: &'a str,
+    agent: &'a str,
+    body: &'a serde_json::Value,
+    prev_hash: Sha256Digest,
 }
 
 impl Hashed<'_> {
     const TAG: &'static str = "swarm.audit.v1";
+}
 
-    pub(super) fn hash(&self) -> Result<Sha256Digest, NotCanonical> {
-        canonical::digest(Self::TAG, self)
+/// One row of a chain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditRow {
+    /// Its number, from 1.
+    pub seq: i64,
+    /// When.
+    pub at: UnixMs,
+    /// What happened.
+    pub kind: String,
+    /// Who wrote it.
+    pub agent: String,
+    /// The facts.
+    pub body: serde_json::Value,
+    /// Hash of the row before; zeros for the first.
+    pub prev_hash: Sha256Digest,
+    /// Hash of this one.
+    pub hash: Sha256Digest,
+}
+
+impl AuditRow {
+    /// The hash that its fields have.
+    pub(super) fn hash_of(&self, chain: Chain) -> Result<Sha256Digest, NotCanonical> {
+        let Self { seq, at, kind, agent, body, prev_hash, .. } = self;
+        let hashed = Hashed { chain, seq: *seq, at_ms: *at, kind, agent, body, prev_hash: *prev_hash };
+        canonical::digest(Hashed::TAG, &hashed)
     }
 }
 
@@ -78,39 +103,7 @@ pub async fn append(
     body: &serde_json::Value,
     now: UnixMs,
 ) -> Result<AuditHead, StoreError> {
-    unit.require(user).await?;
-    sqlx::query("INSERT INTO audit_heads (user_id, seq, hash) VALUES ($1, 0, $2) ON CONFLICT DO NOTHING")
-        .bind(user.0)
-        .bind(&Sha256Digest::ZERO.0[..])
-        .execute(unit.conn())
-        .await?;
-    let row = sqlx::query("SELECT seq, hash FROM audit_heads WHERE user_id = $1 FOR UPDATE")
-        .bind(user.0)
-        .fetch_one(unit.conn())
-        .await?;
-    let head = head_of("audit_heads", &row)?;
-    let next = next(Chain::User(user), head, kind, agent, body, now)?;
-    sqlx::query(
-        "INSERT INTO trade_audit (user_id, seq, at, kind, agent, body, prev_hash, hash)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-    )
-    .bind(user.0)
-    .bind(next.seq)
-    .bind(Stamp(now))
-    .bind(kind)
-    .bind(agent)
-    .bind(body)
-    .bind(&head.hash.0[..])
-    .bind(&next.hash.0[..])
-    .execute(unit.conn())
-    .await?;
-    sqlx::query("UPDATE audit_heads SET seq = $2, hash = $3 WHERE user_id = $1")
-        .bind(user.0)
-        .bind(next.seq)
-        .bind(&next.hash.0[..])
-        .execute(unit.conn())
-        .await?;
-    Ok(next)
+    append_to(unit.records_of(user).await?, Chain::User(user), kind, agent, body, now).await
 }
 
 /// Appends a row to the governance chain.
@@ -124,27 +117,31 @@ pub async fn append_governance(
     body: &serde_json::Value,
     now: UnixMs,
 ) -> Result<AuditHead, StoreError> {
-    let row = sqlx::query("SELECT seq, hash FROM governance_head FOR UPDATE").fetch_one(unit.conn()).await?;
-    let head = head_of("governance_head", &row)?;
-    let next = next(Chain::Governance, head, kind, agent, body, now)?;
-    sqlx::query(
-        "INSERT INTO governance_audit (seq, at, kind, agent, body, prev_hash, hash)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    )
-    .bind(next.seq)
-    .bind(Stamp(now))
-    .bind(kind)
-    .bind(agent)
-    .bind(body)
-    .bind(&head.hash.0[..])
-    .bind(&next.hash.0[..])
-    .execute(unit.conn())
-    .await?;
-    sqlx::query("UPDATE governance_head SET seq = $1, hash = $2")
-        .bind(next.seq)
-        .bind(&next.hash.0[..])
-        .execute(unit.conn())
-        .await?;
+    append_to(unit.records(), Chain::Governance, kind, agent, body, now).await
+}
+
+async fn append_to(
+    records: &mut dyn Records,
+    chain: Chain,
+    kind: &str,
+    agent: &str,
+    body: &serde_json::Value,
+    now: UnixMs,
+) -> Result<AuditHead, StoreError> {
+    fits(now, "at")?;
+    let head = records.lock_head(chain).await?;
+    let mut row = AuditRow {
+        seq: head.seq.checked_add(1).ok_or(StoreError::OutOfRange("seq"))?,
+        at: now,
+        kind: kind.to_owned(),
+        agent: agent.to_owned(),
+        body: body.clone(),
+        prev_hash: head.hash,
+        hash: Sha256Digest::ZERO,
+    };
+    row.hash = row.hash_of(chain)?;
+    let next = AuditHead { seq: row.seq, hash: row.hash };
+    records.append_row(chain, row).await?;
     Ok(next)
 }
 
@@ -153,19 +150,7 @@ pub async fn append_governance(
 /// # Errors
 /// [`StoreError`].
 pub async fn heads(unit: &mut Unit) -> Result<Vec<ChainHead>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT NULL::uuid AS user_id, seq, hash FROM governance_head WHERE seq > 0
-         UNION ALL SELECT user_id, seq, hash FROM audit_heads WHERE seq > 0 ORDER BY user_id NULLS FIRST",
-    )
-    .fetch_all(unit.conn())
-    .await?;
-    rows.iter()
-        .map(|row| {
-            let user: Option<uuid::Uuid> = Reader::new("audit_heads", row).get("user_id")?;
-            let chain = user.map_or(Chain::Governance, |user| Chain::User(UserId(user)));
-            Ok(ChainHead { chain, head: head_of("audit_heads", row)? })
-        })
-        .collect()
+    unit.records().heads().await
 }
 
 /// The hash stored in one row of a chain; `None` when this role sees no such row.
@@ -173,30 +158,5 @@ pub async fn heads(unit: &mut Unit) -> Result<Vec<ChainHead>, StoreError> {
 /// # Errors
 /// [`StoreError`].
 pub async fn hash_at(unit: &mut Unit, chain: Chain, seq: i64) -> Result<Option<Sha256Digest>, StoreError> {
-    let query = match chain {
-        Chain::User(user) => {
-            sqlx::query("SELECT hash FROM trade_audit WHERE user_id = $2 AND seq = $1").bind(seq).bind(user.0)
-        }
-        Chain::Governance => sqlx::query("SELECT hash FROM governance_audit WHERE seq = $1").bind(seq),
-    };
-    let row = query.fetch_optional(unit.conn()).await?;
-    row.map(|row| Reader::new("trade_audit", &row).digest("hash")).transpose()
-}
-
-fn head_of(table: &'static str, row: &sqlx::postgres::PgRow) -> Result<AuditHead, StoreError> {
-    let row = Reader::new(table, row);
-    Ok(AuditHead { seq: row.get("seq")?, hash: row.digest("hash")? })
-}
-
-fn next(
-    chain: Chain,
-    head: AuditHead,
-    kind: &str,
-    agent: &str,
-    body: &serde_json::Value,
-    now: UnixMs,
-) -> Result<AuditHead, StoreError> {
-    let seq = head.seq.checked_add(1).ok_or(StoreError::OutOfRange("seq"))?;
-    let hash = Hashed { chain, seq, at_ms: now, kind, agent, body, prev_hash: head.hash }.hash()?;
-    Ok(AuditHead { seq, hash })
+    unit.records().hash_at(chain, seq).await
 }

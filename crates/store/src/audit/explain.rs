@@ -54,14 +54,14 @@ const AUDIT: &str = "
 /// of a trade. `None` when nothing that this role may see has it. A signal of several legs has several orders.
 ///
 /// # Errors
-/// [`StoreError`].
+/// [`StoreError`]; [`StoreError::NotPostgres`] where Postgres can't write the rows.
 pub async fn explain(unit: &mut Unit, id: &str) -> Result<Option<Value>, StoreError> {
     let named: Vec<(Uuid, Uuid)> =
-        sqlx::query_as(FIND).bind(Uuid::parse_str(id).ok()).bind(id).fetch_all(unit.conn()).await?;
+        sqlx::query_as(FIND).bind(Uuid::parse_str(id).ok()).bind(id).fetch_all(unit.conn()?).await?;
     let mut orders = Vec::with_capacity(named.len());
     for (user, order) in named {
-        let mut chain: Value = sqlx::query_scalar(CHAIN).bind(user).bind(order).fetch_one(unit.conn()).await?;
-        let audit: Value = sqlx::query_scalar(AUDIT).bind(user).bind(order).fetch_one(unit.conn()).await?;
+        let mut chain: Value = sqlx::query_scalar(CHAIN).bind(user).bind(order).fetch_one(unit.conn()?).await?;
+        let audit: Value = sqlx::query_scalar(AUDIT).bind(user).bind(order).fetch_one(unit.conn()?).await?;
         if let Some(chain) = chain.as_object_mut() {
             chain.insert("user_id".to_owned(), json!(user));
             chain.insert("order_id".to_owned(), json!(order));

@@ -6,11 +6,8 @@ use domain::canonical::Sha256Digest;
 use domain::ids::UserId;
 use domain::time::UnixMs;
 use serde::Serialize;
-use sqlx::postgres::PgRow;
 
-use super::chain::Hashed;
-use super::{Anchors, AuditHead, Chain, Keys, SignedHead};
-use crate::value::Reader;
+use super::{Anchors, AuditHead, AuditRow, Chain, Keys, SignedHead};
 use crate::{Db, StoreError, Unit};
 
 /// Rows read at once: an audit table may be far larger than memory.
@@ -61,35 +58,53 @@ type Anchored<'a> = BTreeMap<i64, &'a SignedHead>;
 /// # Errors
 /// [`StoreError`] when the rows can't be read at all; that is no verdict.
 pub async fn verify(db: &Db, anchors: &Anchors, keys: &Keys, unanchored_before: UnixMs) -> Result<Report, StoreError> {
-    let (anchored, mut faults) = sort_anchors(anchors, keys);
     let mut unit = db.begin().await?;
     // One snapshot of all tables: a writer at work is no fault. A long history may take longer than a statement of a
     // trading process.
     sqlx::raw_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY; SET LOCAL statement_timeout = 0")
-        .execute(unit.conn())
+        .execute(unit.conn()?)
         .await?;
-    let heads = heads_of(&mut unit).await?;
+    let report = verify_unit(&mut unit, anchors, keys, unanchored_before).await?;
+    unit.rollback().await?;
+    Ok(report)
+}
+
+/// As [`verify`], of what `unit` sees: nobody may write meanwhile.
+///
+/// # Errors
+/// [`StoreError`] when the rows can't be read at all; that is no verdict.
+pub async fn verify_unit(
+    unit: &mut Unit,
+    anchors: &Anchors,
+    keys: &Keys,
+    unanchored_before: UnixMs,
+) -> Result<Report, StoreError> {
+    let (anchored, mut faults) = sort_anchors(anchors, keys);
+    let records = unit.records();
+    let heads: BTreeMap<Chain, AuditHead> =
+        records.heads().await?.into_iter().map(|named| (named.chain, named.head)).collect();
     // A chain is known by its rows, by its head or by an anchor: any of them may have been taken away.
-    let with_rows: Vec<uuid::Uuid> =
-        sqlx::query_scalar("SELECT DISTINCT user_id FROM trade_audit").fetch_all(unit.conn()).await?;
     let chains: BTreeSet<Chain> = std::iter::once(Chain::Governance)
-        .chain(with_rows.into_iter().map(|user| Chain::User(UserId(user))))
+        .chain(records.audited_users().await?.into_iter().map(Chain::User))
         .chain(heads.keys().copied())
         .chain(anchored.keys().copied())
         .collect();
-    if chains.len() == 1 && anchors.heads.is_empty() && users_exist(&mut unit).await? {
+    if chains.len() == 1 && anchors.heads.is_empty() && records.users_exist().await? {
         faults.push("users exist, yet there are neither audit rows nor anchors".to_owned());
     }
     let none = Anchored::new();
     let mut reports = Vec::with_capacity(chains.len());
     for chain in chains {
         let mut walk = Walk::new(chain, anchored.get(&chain).unwrap_or(&none), unanchored_before);
-        while let Some(page) = page(&mut unit, chain, walk.last_seq_read).await? {
+        loop {
+            let page = records.audit_rows(chain, walk.last_seq_read, PAGE).await?;
+            if page.is_empty() {
+                break;
+            }
             page.iter().try_for_each(|row| walk.row(row))?;
         }
         reports.push(walk.finish(heads.get(&chain)));
     }
-    unit.rollback().await?;
     let valid = faults.is_empty() && reports.iter().all(|chain| chain.first_bad.is_none());
     Ok(Report { valid, chains: reports, faults })
 }
@@ -115,34 +130,6 @@ fn sort_anchors<'a>(anchors: &'a Anchors, keys: &Keys) -> (BTreeMap<Chain, Ancho
         }
     }
     (sorted, faults)
-}
-
-async fn heads_of(unit: &mut Unit) -> Result<BTreeMap<Chain, AuditHead>, StoreError> {
-    Ok(super::heads(unit).await?.into_iter().map(|named| (named.chain, named.head)).collect())
-}
-
-async fn users_exist(unit: &mut Unit) -> Result<bool, StoreError> {
-    Ok(sqlx::query_scalar("SELECT EXISTS (SELECT FROM users)").fetch_one(unit.conn()).await?)
-}
-
-async fn page(unit: &mut Unit, chain: Chain, after: i64) -> Result<Option<Vec<PgRow>>, StoreError> {
-    let query = match chain {
-        Chain::User(user) => sqlx::query(
-            "SELECT seq, at, kind, agent, body, prev_hash, hash FROM trade_audit
-             WHERE user_id = $3 AND seq > $1 ORDER BY seq LIMIT $2",
-        )
-        .bind(after)
-        .bind(PAGE)
-        .bind(user.0),
-        Chain::Governance => sqlx::query(
-            "SELECT seq, at, kind, agent, body, prev_hash, hash FROM governance_audit
-             WHERE seq > $1 ORDER BY seq LIMIT $2",
-        )
-        .bind(after)
-        .bind(PAGE),
-    };
-    let rows = query.fetch_all(unit.conn()).await?;
-    Ok((!rows.is_empty()).then_some(rows))
 }
 
 /// One pass over one chain. The first fault is kept; rows after it are counted only.
@@ -178,19 +165,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn row(&mut self, row: &PgRow) -> Result<(), StoreError> {
-        let row = Reader::new("trade_audit", row);
-        let (seq, at, hash) = (row.get::<i64>("seq")?, row.time("at")?, row.digest("hash")?);
-        let (kind, agent, body) = (row.text("kind")?, row.text("agent")?, row.json("body")?);
-        let prev_hash = row.digest("prev_hash")?;
+    fn row(&mut self, row: &AuditRow) -> Result<(), StoreError> {
+        let AuditRow { seq, hash, prev_hash, .. } = *row;
         self.rows += 1;
         self.last_seq_read = seq;
-        self.has_old_rows |= at < self.unanchored_before;
-        let hashed = Hashed { chain: self.chain, seq, at_ms: at, kind: &kind, agent: &agent, body: &body, prev_hash };
+        self.has_old_rows |= row.at < self.unanchored_before;
         if seq != self.rows {
             let missing = self.rows;
             self.bad(missing, format!("row {missing} is missing; the next one is {seq}"));
-        } else if hashed.hash()? != hash {
+        } else if row.hash_of(self.chain)? != hash {
             self.bad(seq, "fields do not match the row's hash: edited or moved");
         } else if prev_hash != self.last_hash {
             self.bad(seq, "does not follow the row before it: edited, moved or inserted");

@@ -235,7 +235,7 @@ async fn nobody_changes_a_row_by_grant_or_by_trigger_the_owner_neither() {
         "UPDATE policy_decisions SET code = 'x'; TRUNCATE policy_decisions",
     ] {
         let mut unit = scene.world.admin.begin().await.unwrap();
-        let failed = sqlx::raw_sql(statement).execute(unit.conn()).await;
+        let failed = sqlx::raw_sql(statement).execute(unit.conn().unwrap()).await;
         let error: StoreError = failed.unwrap_err().into();
         assert_eq!(error.sql_state().as_deref(), Some("23001"), "{statement}: {error:?}");
     }

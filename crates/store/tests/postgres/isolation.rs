@@ -47,12 +47,12 @@ async fn world_of_anna() -> (World, Db, Db) {
 
 async fn rows(db: &Db, role: &str, tenant: Option<&str>, table: &str) -> i64 {
     let mut unit = db.begin().await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(format!("SET LOCAL ROLE {role}"))).execute(unit.conn()).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(format!("SET LOCAL ROLE {role}"))).execute(unit.conn().unwrap()).await.unwrap();
     if let Some(handle) = tenant {
         unit.set_tenant(domain::ids::UserId::of_handle(handle)).await.unwrap();
     }
     let sql = format!("SELECT count(*) FROM {table}");
-    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(unit.conn()).await.unwrap()
+    sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(unit.conn().unwrap()).await.unwrap()
 }
 
 #[tokio::test]
@@ -77,7 +77,7 @@ async fn timers_see_all_users_but_write_only_the_tenant_they_named() {
     let berta = account(&treasury, "berta").await;
     assert!(matches!(users::user(&mut unit, berta).await, Err(StoreError::WrongTenant { .. })));
     unit.set_tenant(berta).await.unwrap();
-    let fills = sqlx::query("UPDATE fills SET posted_at = now()").execute(unit.conn()).await.unwrap();
+    let fills = sqlx::query("UPDATE fills SET posted_at = now()").execute(unit.conn().unwrap()).await.unwrap();
     assert_eq!(fills.rows_affected(), 0);
     drop(unit);
 
@@ -107,7 +107,7 @@ async fn nobody_writes_a_row_of_another_user() {
     let error: StoreError =
         sqlx::query("INSERT INTO equity_daily (user_id, day, equity, updated_at) VALUES ($1, 1, 1, now())")
             .bind(domain::ids::UserId::of_handle("anna").0)
-            .execute(unit.conn())
+            .execute(unit.conn().unwrap())
             .await
             .unwrap_err()
             .into();

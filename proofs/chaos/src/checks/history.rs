@@ -239,7 +239,7 @@ async fn approvals(db: &Db) -> Result<Finding, Trouble> {
     let approvers = store::approvals::approvers(&mut unit).await?;
     let used: Vec<(Uuid, Uuid)> =
         sqlx::query_as("SELECT user_id, approval_id FROM approval_requests WHERE status = 'consumed'")
-            .fetch_all(unit.conn())
+            .fetch_all(unit.conn()?)
             .await?;
     let mut wrong = Vec::new();
     for (user, id) in &used {

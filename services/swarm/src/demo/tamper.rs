@@ -75,12 +75,12 @@ impl Attacker {
         let rows: Vec<String> =
             sqlx::query_scalar("SELECT to_jsonb(t)::text FROM trade_audit t WHERE user_id = $1 ORDER BY seq")
                 .bind(victim.0)
-                .fetch_all(unit.conn())
+                .fetch_all(unit.conn()?)
                 .await
                 .map_err(StoreError::from)?;
         let head: String = sqlx::query_scalar("SELECT to_jsonb(h)::text FROM audit_heads h WHERE user_id = $1")
             .bind(victim.0)
-            .fetch_one(unit.conn())
+            .fetch_one(unit.conn()?)
             .await
             .map_err(StoreError::from)?;
         let rearm = rearm(&mut unit).await?;
@@ -96,8 +96,8 @@ impl Attacker {
         unit.rollback().await?;
         match tried {
             Ok(_) => Err(StageError::Differs("an audit row was edited with the triggers on".to_owned())),
-            Err(sqlx::Error::Database(refusal)) => Ok(refusal.message().to_owned()),
-            Err(error) => Err(StoreError::from(error).into()),
+            Err(StoreError::Database(sqlx::Error::Database(refusal))) => Ok(refusal.message().to_owned()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -118,7 +118,7 @@ impl Attacker {
         let mut unit = self.admin.begin().await?;
         raw(&mut unit, DISARM).await?;
         for statement in attack.statements() {
-            let changed = run(&mut unit, statement, self.victim).await.map_err(StoreError::from)?;
+            let changed = run(&mut unit, statement, self.victim).await?;
             must(changed == 1, || format!("{} changed {changed} rows", attack.words()))?;
         }
         raw(&mut unit, &self.rearm).await?;
@@ -129,11 +129,11 @@ impl Attacker {
     async fn restore(&self) -> Result<(), StageError> {
         let mut unit = self.admin.begin().await?;
         raw(&mut unit, DISARM).await?;
-        run(&mut unit, "DELETE FROM trade_audit WHERE user_id = $1", self.victim).await.map_err(StoreError::from)?;
+        run(&mut unit, "DELETE FROM trade_audit WHERE user_id = $1", self.victim).await?;
         for row in &self.rows {
             sqlx::query("INSERT INTO trade_audit SELECT * FROM jsonb_populate_record(NULL::trade_audit, $1::jsonb)")
                 .bind(row)
-                .execute(unit.conn())
+                .execute(unit.conn()?)
                 .await
                 .map_err(StoreError::from)?;
         }
@@ -142,7 +142,7 @@ impl Attacker {
              FROM jsonb_populate_record(NULL::audit_heads, $1::jsonb) o WHERE h.user_id = o.user_id",
         )
         .bind(&self.head)
-        .execute(unit.conn())
+        .execute(unit.conn()?)
         .await
         .map_err(StoreError::from)?;
         raw(&mut unit, &self.rearm).await?;
@@ -159,18 +159,18 @@ async fn rearm(unit: &mut Unit) -> Result<String, StoreError> {
          FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D'
          AND tgrelid IN ('trade_audit'::regclass, 'audit_heads'::regclass)",
     )
-    .fetch_one(unit.conn())
+    .fetch_one(unit.conn()?)
     .await?;
     Ok(statements)
 }
 
 async fn raw(unit: &mut Unit, statements: &str) -> Result<(), StoreError> {
-    sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned())).execute(unit.conn()).await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(statements.to_owned())).execute(unit.conn()?).await?;
     Ok(())
 }
 
-async fn run(unit: &mut Unit, statement: &'static str, victim: UserId) -> Result<u64, sqlx::Error> {
-    Ok(sqlx::query(statement).bind(victim.0).execute(unit.conn()).await?.rows_affected())
+async fn run(unit: &mut Unit, statement: &'static str, victim: UserId) -> Result<u64, StoreError> {
+    Ok(sqlx::query(statement).bind(victim.0).execute(unit.conn()?).await?.rows_affected())
 }
 
 /// A stopped process; it goes on when this is dropped.

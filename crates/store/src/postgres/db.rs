@@ -1,14 +1,14 @@
-//! The pool, the unit of work, and the tables every agent has: inbox and outbox.
+//! The pool, and what a process does outside of a unit: relay and forget messages.
 
-use domain::ids::{MessageId, UserId};
 use domain::time::UnixMs;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Postgres, Transaction};
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::StoreError;
-use crate::value::{Reader, Stamp};
+use super::PgUnit;
+use super::value::{Reader, Stamp};
+use crate::{OutboxRow, StoreError, Unit};
 
 /// Connections of one process.
 const POOL_SIZE: u32 = 4;
@@ -19,28 +19,6 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone)]
 pub struct Db {
     pool: PgPool,
-}
-
-/// A message that waits for the broker, committed with the rows it speaks of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutboxRow {
-    /// Message id; published as `Nats-Msg-Id`.
-    pub id: uuid::Uuid,
-    /// Subject.
-    pub subject: String,
-    /// `{"name": "value"}`.
-    pub headers: serde_json::Value,
-    /// Encoded message.
-    pub payload: Vec<u8>,
-    /// After this it need not be published; `None` for facts.
-    pub valid_until: Option<UnixMs>,
-}
-
-/// One transaction. Dropped without [`Unit::commit`] it leaves nothing behind.
-#[derive(Debug)]
-pub struct Unit {
-    transaction: Transaction<'static, Postgres>,
-    tenant: Option<UserId>,
 }
 
 impl Db {
@@ -72,7 +50,7 @@ impl Db {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn begin(&self) -> Result<Unit, StoreError> {
-        Ok(Unit { transaction: self.pool.begin().await?, tenant: None })
+        Ok(Unit::new(Box::new(PgUnit::new(self.pool.begin().await?))))
     }
 
     /// The database's clock, which rows are stamped by.
@@ -170,104 +148,5 @@ impl Db {
     #[must_use]
     pub const fn pool(&self) -> &PgPool {
         &self.pool
-    }
-}
-
-impl Unit {
-    /// From here to the end of the transaction, rows of `user` (and of nobody else) are seen and written.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn set_tenant(&mut self, user: UserId) -> Result<(), StoreError> {
-        sqlx::query("SELECT set_config('app.tenant', $1, true)")
-            .bind(user.to_string())
-            .execute(&mut *self.transaction)
-            .await?;
-        self.tenant = Some(user);
-        Ok(())
-    }
-
-    /// Whose rows this unit sees.
-    #[must_use]
-    pub const fn tenant(&self) -> Option<UserId> {
-        self.tenant
-    }
-
-    /// The database's clock, not the transaction's start.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn now(&mut self) -> Result<UnixMs, StoreError> {
-        let stamp: Stamp = sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(self.conn()).await?;
-        Ok(stamp.0)
-    }
-
-    /// Records that `agent` handles a message; `false` when it did so before. A second delivery that runs at the same
-    /// time waits here for the first.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn inbox_insert(&mut self, agent: &str, id: MessageId) -> Result<bool, StoreError> {
-        let done = sqlx::query("INSERT INTO inbox (agent, message_id) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-            .bind(agent)
-            .bind(id.0)
-            .execute(self.conn())
-            .await?;
-        Ok(done.rows_affected() == 1)
-    }
-
-    /// Puts a message of `agent` behind those that wait. The same id twice is one message.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`].
-    pub async fn outbox_put(&mut self, agent: &str, row: &OutboxRow) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO outbox (agent, message_id, subject, headers, payload, valid_until)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-        )
-        .bind(agent)
-        .bind(row.id)
-        .bind(&row.subject)
-        .bind(&row.headers)
-        .bind(&row.payload)
-        .bind(row.valid_until.map(Stamp))
-        .execute(self.conn())
-        .await?;
-        Ok(())
-    }
-
-    /// Makes it so.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`]; whether it was committed is then not known.
-    pub async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.transaction.commit().await?)
-    }
-
-    /// Takes everything back.
-    ///
-    /// # Errors
-    /// [`StoreError::Database`]; it is taken back then too, by the server.
-    pub async fn rollback(self) -> Result<(), StoreError> {
-        Ok(self.transaction.rollback().await?)
-    }
-
-    /// The connection, for what this crate does not offer.
-    pub fn conn(&mut self) -> &mut PgConnection {
-        &mut self.transaction
-    }
-
-    /// Makes sure that the unit works for `user`: takes them as tenant when there is none.
-    pub(crate) async fn require(&mut self, user: UserId) -> Result<(), StoreError> {
-        match self.tenant {
-            Some(tenant) if tenant == user => Ok(()),
-            Some(_) => Err(StoreError::WrongTenant { asked: user }),
-            None => self.set_tenant(user).await,
-        }
-    }
-
-    /// The tenant, which a write needs.
-    pub(crate) fn required(&self) -> Result<UserId, StoreError> {
-        self.tenant.ok_or(StoreError::NoTenant)
     }
 }

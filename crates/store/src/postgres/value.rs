@@ -2,7 +2,7 @@
 
 use domain::canonical::Sha256Digest;
 use domain::market::{InstrumentId, Symbol, Venue};
-use domain::money::{MAX_SCALE, Price, Quantity, Usd};
+use domain::money::{Price, Quantity, Usd};
 use domain::time::UnixMs;
 use rust_decimal::Decimal;
 use sqlx::encode::IsNull;
@@ -47,12 +47,6 @@ impl Decode<'_, Postgres> for Stamp {
         let micros = <i64 as Decode<Postgres>>::decode(value)?;
         Ok(Self(UnixMs(micros.div_euclid(1000).saturating_add(POSTGRES_EPOCH_MS))))
     }
-}
-
-/// Refuses what a column would round.
-pub(crate) fn exact(value: Decimal) -> Result<Decimal, StoreError> {
-    let value = value.normalize();
-    if value.scale() > MAX_SCALE { Err(StoreError::TooPrecise) } else { Ok(value) }
 }
 
 /// Reads typed values out of one row of one table, so that a fault names its place.
