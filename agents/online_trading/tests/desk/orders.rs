@@ -46,6 +46,23 @@ async fn the_kill_level_between_permit_and_sending_stops_a_buy_and_not_an_exit()
 }
 
 #[tokio::test]
+async fn a_halt_while_one_order_is_on_its_way_stops_the_buy_behind_it_and_not_the_exit() {
+    let scene = Scene::new().await;
+    let desk = scene.start().await;
+    let first = scene.order(Buy, "1", "101", ImmediateOrCancel).await;
+    let second = scene.order(Buy, "2", "101", ImmediateOrCancel).await;
+    let exit = scene.order(Sell, "1", "99", ImmediateOrCancel).await;
+    *desk.exchange.halts.lock().unwrap() = Some(scene.bank.login("supervisor").await);
+    desk.turn().await.unwrap();
+    assert_eq!(scene.shown(first).await, "filled 1 in 1 fills");
+    assert_eq!(scene.shown(second).await, "pending 0 in 0 fills", "level 0 when the turn began, 1 when it was due");
+    assert_eq!((scene.shown(exit).await, desk.placed()), ("filled 1 in 1 fills".to_owned(), 2));
+    desk.turn().await.unwrap();
+    assert_eq!(scene.shown(second).await, "rejected 0 in 0 fills KILL_LEVEL");
+    assert_eq!(desk.placed(), 2);
+}
+
+#[tokio::test]
 async fn an_order_past_its_time_is_not_sent() {
     let scene = Scene::new().await;
     let desk = scene.start().await;

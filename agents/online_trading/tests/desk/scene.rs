@@ -73,6 +73,8 @@ impl Record for Rows {
 pub struct Counted {
     pub paper: PaperExchange,
     pub placed: AtomicU32,
+    /// Somebody who raises the kill level to 1 while the next order is on its way.
+    pub halts: Mutex<Option<Db>>,
     /// Orders never arrive: the desk dies on the way.
     pub swallows: AtomicBool,
     pub arrived: Notify,
@@ -87,6 +89,12 @@ impl Exchange for Counted {
     async fn place(&self, order: &OrderRequest) -> Outcome {
         self.placed.fetch_add(1, Ordering::SeqCst);
         self.arrived.notify_one();
+        let halts = self.halts.lock().unwrap().take();
+        if let Some(db) = halts {
+            let mut unit = db.begin().await.unwrap();
+            store::kill::raise(&mut unit, 1, "test", "while an order is on its way", UnixMs(1)).await.unwrap();
+            unit.commit().await.unwrap();
+        }
         if self.swallows.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
@@ -175,7 +183,7 @@ impl Scene {
         let kind = FeedKind::Snapshot { last_update_id: 1, bids: level(9_999), asks: level(10_001) };
         paper.feed(&FeedEvent { received_at_ns: self.now.as_ns(), symbol: rules.id.symbol, kind }).await.unwrap();
         let (placed, swallows) = (AtomicU32::new(0), AtomicBool::new(false));
-        let exchange = Arc::new(Counted { paper, placed, swallows, arrived: Notify::new() });
+        let exchange = Arc::new(Counted { paper, placed, halts: Mutex::default(), swallows, arrived: Notify::new() });
         let kill = Arc::new(KillSwitch::new(&self.folder));
         let executor = Executor { exchange: exchange.clone(), wake: Arc::new(Notify::new()), kill };
         let rows = Rows { db: self.db.clone(), told: Mutex::default(), dies: AtomicBool::new(false) };
