@@ -161,6 +161,33 @@ async fn a_rewrite_of_the_same_length_is_found_by_the_anchor() {
     assert!(bad.seq == 3 && bad.reason.contains("anchor"), "{bad:?}");
 }
 
+/// A row between two anchors is replaced by one with a hash of its own that fits; only the next row's link tells.
+#[tokio::test]
+async fn a_row_replaced_with_a_fitting_hash_is_found_by_the_row_after_it() {
+    let scene = Scene::new().await;
+    scene
+        .attack(
+            "CREATE TABLE kept AS SELECT * FROM trade_audit WHERE ANNA AND seq = 5;
+             CREATE TABLE kept_head AS SELECT * FROM audit_heads WHERE ANNA;
+             DELETE FROM trade_audit WHERE ANNA AND seq > 3;
+             UPDATE audit_heads h SET seq = 3, hash = t.hash FROM trade_audit t
+             WHERE t.user_id = h.user_id AND t.seq = 3 AND t.ANNA",
+        )
+        .await;
+    append(&scene.world.admin, scene.anna, 40).await;
+    scene
+        .attack(
+            "INSERT INTO trade_audit SELECT * FROM kept;
+             UPDATE audit_heads h SET seq = k.seq, hash = k.hash FROM kept_head k WHERE k.user_id = h.user_id",
+        )
+        .await;
+    let report = scene.verify().await;
+    let anna = report.chains.iter().find(|chain| chain.user == Some(scene.anna)).unwrap();
+    let bad = anna.first_bad.as_ref().unwrap();
+    assert!(bad.seq == 5 && bad.reason.contains("does not follow the row before it"), "{bad:?}");
+    assert_eq!((report.valid, anna.rows), (false, ROWS));
+}
+
 #[tokio::test]
 async fn a_missing_forged_or_unreadable_anchor_is_a_fault() {
     let mut scene = Scene::new().await;
