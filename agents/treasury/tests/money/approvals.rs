@@ -5,6 +5,7 @@ use std::sync::Arc;
 use domain::canonical::Sha256Digest;
 use domain::order::{OrderIntent, Origin, Side};
 use domain::person::{PersonAct, SignedAct, Vote};
+use runtime::HandleError;
 use serde_json::json;
 use store::approvals::{ApprovalRow, ApprovalStatus, Approver};
 use store::permits::PermitState;
@@ -136,12 +137,14 @@ async fn what_changed_since_the_question_counts() {
     check("house limits, after the yes", house, &ended("SUPERSEDED"), ApprovalStatus::Revoked).await;
     let own = async |s: &mut Scene, r: &ApprovalRow| {
         s.approve(r).await;
-        let mut unit = s.bank.unit_of(s.user).await;
-        let limits = json!({ "position_usd": "5000" });
-        store::users::set_constraints(&mut unit, s.user, &limits).await.unwrap();
-        unit.commit().await.unwrap();
+        s.own_limits(&json!({ "position_usd": "5000" })).await;
     };
     check("own limits, after the yes", own, &ended("SUPERSEDED"), ApprovalStatus::Revoked).await;
+    let unreadable = async |s: &mut Scene, r: &ApprovalRow| {
+        s.approve(r).await;
+        s.own_limits(&json!({ "position_usd": 1.5 })).await;
+    };
+    check("own limits that can't be read", unreadable, &ended("UNKNOWN_USER"), ApprovalStatus::Revoked).await;
     let collar = async |s: &mut Scene, r: &ApprovalRow| {
         s.approve(r).await;
         s.mark(&s.btc.clone(), "94");
@@ -162,6 +165,26 @@ async fn what_changed_since_the_question_counts() {
         s.bank.run("UPDATE accounts SET cash = 1000; UPDATE equity_daily SET equity = 1000").await;
     };
     check("the cash", poor, &ended("TOTAL"), ApprovalStatus::Revoked).await;
+}
+
+/// What an unreadable clock stops is the purchase, not the yes: it is used when the clock is right again.
+#[tokio::test]
+async fn a_yes_waits_while_our_clock_is_off_by_more_than_two_seconds() {
+    for (skew_ms, waits) in [(2_000, false), (-2_000, false), (2_001, true), (-2_001, true)] {
+        let mut scene = Scene::new().await;
+        let request = scene.request(Side::Buy, "11", "100").await;
+        scene.approve(&request).await;
+        scene.skew_ms = skew_ms;
+        if waits {
+            let rows = scene.rows().await;
+            let said = scene.try_settle(&request).await;
+            assert!(matches!(said, Err(HandleError::Retry(_))), "{skew_ms}: {said:?}");
+            assert_eq!(scene.approval(request.approval_id).await.status, ApprovalStatus::Allowed, "{skew_ms}");
+            assert_eq!(scene.rows().await, rows, "{skew_ms}");
+            scene.skew_ms = 0;
+        }
+        assert_eq!(told(&scene.settle(&request).await), CONSUMED, "{skew_ms}");
+    }
 }
 
 #[tokio::test]

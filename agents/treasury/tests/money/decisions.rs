@@ -1,10 +1,11 @@
 //! One intent, one transaction: what is written and what is told.
 
 use domain::ids::UserId;
-use domain::order::{OrderIntent, Side};
+use domain::order::{OrderIntent, OrderState, Side};
 use rails::kill::KillCopy;
+use serde_json::json;
 
-use crate::scene::{Scene, permit_in, quantity, told, usd};
+use crate::scene::{Scene, fill_of, permit_in, quantity, told, usd};
 
 async fn check(name: &str, spoil: impl FnOnce(&mut Scene) -> OrderIntent, want_told: &str, want_rows: &str) {
     let mut scene = Scene::new().await;
@@ -67,6 +68,27 @@ async fn our_clock_against_the_databases_stops_new_risk_from_two_seconds_on() {
     scene.trade(Side::Buy, "2", "100").await;
     scene.skew_ms = 60_000;
     assert_eq!(told(&scene.decide(&scene.intent(Side::Sell, "1", "100")).await), "permit permitted", "an exit");
+}
+
+#[tokio::test]
+async fn own_limits_that_cant_be_read_stop_their_user_and_nobody_else_and_trades_are_still_settled() {
+    let mut scene = Scene::new().await;
+    let permit = scene.permit(Side::Buy, "5", "100").await;
+    assert!(scene.spend(&permit).await);
+    scene.own_limits(&json!({ "position_usd": 1.5 })).await;
+    for side in [Side::Buy, Side::Sell] {
+        assert_eq!(told(&scene.decide(&scene.intent(side, "1", "100")).await), "refused:UNKNOWN_USER UNKNOWN_USER");
+    }
+    scene.venue(&permit, Some(fill_of(&permit, "t1", "5", "100", "0")), Some((OrderState::Filled, "5"))).await;
+    assert_eq!(told(&scene.post(&permit).await), "position FILLED ORDER_OUTCOME");
+    assert_eq!(scene.money().await, "cash 19500 btc 5 reserved 0");
+    let stopped = scene.user;
+    scene.user = scene.bank.account("other", "1000", json!({}), scene.now).await;
+    assert_eq!(told(&scene.decide(&scene.intent(Side::Buy, "1", "100")).await), "permit permitted");
+    scene.user = stopped;
+    scene.own_limits(&json!({})).await;
+    assert_eq!(told(&scene.decide(&scene.intent(Side::Sell, "1", "100")).await), "permit permitted");
+    scene.bank.assert_audit_valid().await;
 }
 
 #[tokio::test]

@@ -186,12 +186,23 @@ impl Scene {
         self.vote(request, &yes, ApprovalStatus::Allowed).await;
     }
 
-    pub async fn settle(&self, request: &ApprovalRow) -> Vec<Message> {
+    pub async fn try_settle(&self, request: &ApprovalRow) -> Result<Vec<Message>, HandleError> {
         let (user, id) = (request.user_id, request.approval_id);
         let mut unit = self.treasury.begin().await.unwrap();
-        let out = treasury::approval::settle(&mut unit, &self.config, user, id, self.sight()).await.unwrap();
+        let out = treasury::approval::settle(&mut unit, &self.config, user, id, self.sight()).await?;
         unit.commit().await.unwrap();
-        out
+        Ok(out)
+    }
+
+    pub async fn settle(&self, request: &ApprovalRow) -> Vec<Message> {
+        self.try_settle(request).await.unwrap()
+    }
+
+    /// Writes the user's own limits as they are given, readable or not.
+    pub async fn own_limits(&self, limits: &serde_json::Value) {
+        let mut unit = self.bank.unit_of(self.user).await;
+        store::users::set_constraints(&mut unit, self.user, limits).await.unwrap();
+        unit.commit().await.unwrap();
     }
 
     /// What the desk does with a permit: spent, and the order written, in one commit. `false`: not to be had.
