@@ -353,3 +353,21 @@ async fn a_message_whose_id_somebody_took_before_is_published_all_the_same() {
     assert!(metrics.contains("swarm_outbox_id_taken_total{"), "{metrics}");
     running.drain().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_handled_a_week_ago_is_forgotten_at_the_start_however_much_it_is() {
+    let house = House::new(Script::default()).await;
+    let db = Db::connect(&house.database.admin_url(), "test").await.unwrap();
+    // More than two batches of old rows, one row of six days, and an old one of somebody else.
+    let rows = "INSERT INTO inbox (agent, message_id, received_at)
+        SELECT 'buy_bot', md5(n::text)::uuid, now() - interval '8 days' FROM generate_series(1, 2100) n
+        UNION ALL SELECT 'buy_bot', md5('new')::uuid, now() - interval '6 days'
+        UNION ALL SELECT 'treasury', md5('other')::uuid, now() - interval '8 days'";
+    sqlx::query(rows).execute(db.pool()).await.unwrap();
+    let running = house.start().await;
+    let left = async || -> Vec<String> {
+        sqlx::query_scalar("SELECT agent FROM inbox ORDER BY agent").fetch_all(db.pool()).await.unwrap()
+    };
+    wait_until(BOUND, "two rows left", || async { left().await == ["buy_bot", "treasury"] }).await;
+    running.drain().await;
+}
