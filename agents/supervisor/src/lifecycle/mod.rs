@@ -15,7 +15,7 @@ use std::time::Duration;
 use domain::ids::{BootId, UserId};
 use domain::message::{Alert, Heartbeat, Message, Payload, Severity};
 use domain::subject::{Route, Subject};
-use runtime::{HandleError, Work};
+use runtime::{HandleError, Record, Work};
 use serde::{Deserialize, Serialize};
 use store::supervision::{Declared, Restart};
 
@@ -74,7 +74,8 @@ struct Slot {
     process: Option<Process>,
     /// Not before this time of the process's clock, ms.
     next_start_ms: i64,
-    quarantined: bool,
+    /// `None` until the store said whether it was quarantined before.
+    quarantined: Option<bool>,
     /// How it ended, until that is counted: a database that is away for a moment must not lose a restart.
     uncounted: Option<String>,
 }
@@ -91,9 +92,8 @@ pub async fn run(plan: Plan, shared: Arc<Shared>, work: Work) -> Result<(), Hand
             tracing::info!(agent = planned.name, pid = found.pid(), "adopted");
             shared.registry.started(&planned.name, found.pid(), found.boot_id(), work.clock.now());
         }
-        let quarantined = process.is_none()
-            && std::env::var_os("SWARM_RESUMED").is_some()
-            && is_quarantined(&work, &planned.name).await;
+        let is_resumed = std::env::var_os("SWARM_RESUMED").is_some();
+        let quarantined = (process.is_some() || !is_resumed).then_some(false);
         slots.push(Slot { planned, process, next_start_ms: 0, quarantined, uncounted: None });
     }
     let beat = beat(&work);
@@ -193,7 +193,7 @@ async fn look(
     } else if !shared.registry.is_listening() {
         // Without the broker no agent can start; trying would only use up its restarts.
         return Ok(());
-    } else if slot.quarantined || now.0 < slot.next_start_ms {
+    } else if now.0 < slot.next_start_ms || is_down(slot, work).await? {
         return Ok(());
     } else if !first {
         cause = "again".to_owned();
@@ -270,22 +270,25 @@ async fn quarantine(slot: &mut Slot, shared: &Shared, work: &Work, window: windo
     let body = serde_json::json!({ "agent": name, "reason": reason });
     store::audit::append_governance(&mut unit, "quarantined", NAME, &body, now).await?;
     unit.commit().await?;
-    slot.quarantined = true;
+    slot.quarantined = Some(true);
     let text = format!("{name}: {reason}; it stays down until a person starts the swarm again");
     let alert = Alert { name: format!("quarantined:{name}"), severity: Severity::Critical, text };
     tell(work, Route::Alert, format!("quarantined:{name}:{}", now.0), Payload::Alert(alert)).await;
     Ok(())
 }
 
-async fn is_quarantined(work: &Work, agent: &str) -> bool {
-    let Ok(mut unit) = work.begin(nobody()).await else { return false };
-    match store::supervision::declared(&mut unit).await {
-        Ok(rows) => rows.iter().any(|row| row.agent == agent && row.state == "quarantined"),
-        Err(error) => {
-            tracing::warn!(%error, agent, "declared state not readable");
-            false
-        }
+/// Whether the agent was quarantined. Asked of the store once, and again until it answers: a start on a guess would
+/// forget why the agent is down.
+async fn is_down(slot: &mut Slot, record: &impl Record) -> Result<bool, HandleError> {
+    if let Some(known) = slot.quarantined {
+        return Ok(known);
     }
+    let mut unit = record.begin(nobody()).await?;
+    let rows = store::supervision::declared(&mut unit).await?;
+    unit.rollback().await?;
+    let is_quarantined = rows.iter().any(|row| row.agent == slot.planned.name && row.state == "quarantined");
+    slot.quarantined = Some(is_quarantined);
+    Ok(is_quarantined)
 }
 
 /// Asks everybody to drain, the money agents last; who does not end in time is killed, which loses nothing.
@@ -318,5 +321,72 @@ async fn end_all(slots: &mut [&mut Slot], within: Duration) {
                 process.kill();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use domain::time::UnixMs;
+    use store::Unit;
+    use testkit::VirtualClock;
+
+    use super::*;
+
+    /// The store, which may be away.
+    struct Door {
+        store: memory::Store,
+        is_away: AtomicBool,
+    }
+
+    impl Record for Door {
+        async fn begin(&self, _: UserId) -> Result<Unit, HandleError> {
+            if self.is_away.load(Ordering::SeqCst) {
+                return Err(HandleError::Retry("the store is away".to_owned()));
+            }
+            Ok(self.store.begin())
+        }
+
+        async fn commit(&self, unit: Unit, _: UserId, _: Vec<Message>) -> Result<(), HandleError> {
+            Ok(unit.commit().await?)
+        }
+    }
+
+    fn slot(name: &str) -> Slot {
+        let planned = PlannedAgent {
+            name: name.to_owned(),
+            program: PathBuf::from("no such program"),
+            env: BTreeMap::new(),
+            log: PathBuf::from("no such log"),
+        };
+        Slot { planned, process: None, next_start_ms: 0, quarantined: None, uncounted: None }
+    }
+
+    #[tokio::test]
+    async fn a_quarantine_is_not_forgotten_because_the_store_was_away_when_it_was_asked() {
+        let clock = Arc::new(VirtualClock::at(UnixMs(1_800_000_000_000)));
+        let door = Door { store: memory::Store::new(clock), is_away: AtomicBool::new(false) };
+        let mut unit = door.begin(nobody()).await.unwrap();
+        let declared = Declared {
+            agent: "dexter".to_owned(),
+            state: "quarantined".to_owned(),
+            config_hash: String::new(),
+            binary_hash: String::new(),
+            reason: "3 restarts in 60 s".to_owned(),
+            at: UnixMs(1_800_000_000_000),
+        };
+        store::supervision::declare(&mut unit, &declared).await.unwrap();
+        unit.commit().await.unwrap();
+        let (mut down, mut up) = (slot("dexter"), slot("monitor"));
+        door.is_away.store(true, Ordering::SeqCst);
+        for slot in [&mut down, &mut up] {
+            assert!(is_down(slot, &door).await.is_err(), "{}: nobody knows", slot.planned.name);
+        }
+        door.is_away.store(false, Ordering::SeqCst);
+        assert!(is_down(&mut down, &door).await.unwrap());
+        assert!(!is_down(&mut up, &door).await.unwrap());
+        door.is_away.store(true, Ordering::SeqCst);
+        assert!(is_down(&mut down, &door).await.unwrap(), "what the store said is kept");
     }
 }
