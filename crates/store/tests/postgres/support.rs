@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use sqlx::Connection;
 use store::migrate::{RoleSpec, ensure_roles, migrate};
 use store::{Db, grants};
 
@@ -116,9 +117,11 @@ impl World {
     pub async fn empty() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let root = Db::connect(&url("postgres", "", "postgres"), "tests").await.unwrap();
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(root.pool()).await.unwrap();
-        root.pool().close().await;
+        // Not by `Db::connect`: its statements end after 4 s, which making a database on a busy machine may take.
+        let mut root = sqlx::PgConnection::connect(&url("postgres", "", "postgres")).await.unwrap();
+        let create = format!("CREATE DATABASE {name} TEMPLATE template0");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut root).await.unwrap();
+        root.close().await.unwrap();
         let admin_url = url("postgres", "", &name);
         let admin = Db::connect(&admin_url, "tests").await.unwrap();
         Self { admin_url, admin, name }
