@@ -128,6 +128,37 @@ async fn what_left_its_window_is_not_loaded() {
 }
 
 #[tokio::test]
+async fn users_who_hold_something_are_named_once_in_order_and_page_by_page() {
+    let world = World::new().await;
+    let db = world.login("treasury").await;
+    let mut holders = Vec::new();
+    for (handle, symbols) in
+        [("anna", &["BTCUSDT", "ETHUSDT"][..]), ("bela", &["BTCUSDT"]), ("cora", &[]), ("dora", &["ETHUSDT"])]
+    {
+        let user = account(&db, handle).await;
+        let mut unit = db.begin().await.unwrap();
+        for symbol in symbols {
+            let instrument = InstrumentId { venue: Venue::Paper, symbol: Symbol::parse(symbol).unwrap() };
+            let (one, cost) = (Quantity::parse("1").unwrap(), Usd::dollars(1));
+            let position = Position { quantity: one, cost, trade_cost: cost, trade_realised: Usd::ZERO, opened_at: T0 };
+            ledger::apply(&mut unit, user, &[Change::Position(instrument, position)], T0).await.unwrap();
+        }
+        unit.commit().await.unwrap();
+        holders.extend((!symbols.is_empty()).then_some(user));
+    }
+    holders.sort();
+    let mut unit = db.begin().await.unwrap();
+    for (after, limit, want) in [
+        (None, 9, &holders[..]),
+        (None, 2, &holders[..2]),
+        (Some(holders[1]), 2, &holders[2..]),
+        (Some(holders[2]), 2, &[]),
+    ] {
+        assert_eq!(ledger::holders(&mut unit, after, limit).await.unwrap(), want, "after {after:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_account_opens_once_and_an_unknown_user_has_no_book() {
     let world = World::new().await;
     let db = world.login("treasury").await;

@@ -121,6 +121,32 @@ async fn a_permit_past_its_time_is_voided_not_spent_and_an_order_has_one() {
 }
 
 #[tokio::test]
+async fn a_permit_reads_back_as_it_was_signed_with_what_became_of_it() {
+    let world = World::new().await;
+    let treasury = world.login("treasury").await;
+    let anna = account(&treasury, "anna").await;
+    let mut unit = treasury.begin().await.unwrap();
+    assert_eq!(permits::get(&mut unit, domain::ids::PermitId(uuid::Uuid::from_u128(7))).await.unwrap(), None);
+    drop(unit);
+    for (n, state) in [(1, PermitState::Signed), (2, PermitState::Spent), (3, PermitState::Void)] {
+        let permit = permitted(&treasury, anna, n, Venue::Paper).await;
+        let id = permit.body.permit_id;
+        let mut unit = world.admin.begin().await.unwrap();
+        unit.set_tenant(anna).await.unwrap();
+        let (spend, void) = (state == PermitState::Spent, state == PermitState::Void);
+        assert_eq!(spend && permits::spend(&mut unit, id, T0).await.unwrap(), spend);
+        assert_eq!(void && permits::void(&mut unit, id).await.unwrap(), void);
+        let row = permits::get(&mut unit, id).await.unwrap().unwrap();
+        unit.commit().await.unwrap();
+        assert_eq!((row.permit, row.user_id, row.state), (permit, anna, state));
+    }
+    for (state, word) in [(PermitState::Signed, "signed"), (PermitState::Spent, "spent"), (PermitState::Void, "void")] {
+        assert_eq!((state.word(), PermitState::parse(word)), (word, Some(state)));
+    }
+    assert_eq!(PermitState::parse("SPENT"), None);
+}
+
+#[tokio::test]
 async fn an_approval_moves_once_and_never_back() {
     use ApprovalStatus::{Allowed, Consumed, Denied, Expired, Pending};
     let world = World::new().await;
