@@ -171,7 +171,12 @@ impl MemoryUnit {
             unit: self.id,
             locks: &mut self.locks,
         });
-        self.failed = matches!(done, Err(StoreError::Refused { .. }));
+        if matches!(done, Err(StoreError::Refused { .. })) {
+            // As in Postgres, what failed is over at once: its locks are free before anybody ends the unit.
+            self.failed = true;
+            self.changes = Changes::default();
+            self.locks.drain(..).for_each(|lock| drop(shared.locks.remove(&lock)));
+        }
         done
     }
 
@@ -218,8 +223,8 @@ impl Session for MemoryUnit {
     async fn inbox_insert(&mut self, agent: &str, id: MessageId) -> Result<bool, StoreError> {
         self.run(|s| {
             s.insert("inbox")?;
-            own(s, agent)?;
             texts([agent])?;
+            own(s, agent)?;
             let key = (agent.to_owned(), id.0);
             if s.broken(Defect::InboxForgets) {
                 return Ok(true);

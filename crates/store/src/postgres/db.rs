@@ -45,12 +45,17 @@ impl Db {
         Ok(Self { pool })
     }
 
-    /// Starts a transaction without a tenant.
+    /// Starts a transaction without a tenant. A caller who gives up waiting leaves no transaction open.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn begin(&self) -> Result<Unit, StoreError> {
-        Ok(Unit::new(Box::new(PgUnit::new(self.pool.begin().await?))))
+        // In a task of its own: dropped after BEGIN was sent and before its answer, sqlx's future would hand the
+        // connection back inside a transaction that nobody ends, and the next user of it would work in there.
+        let pool = self.pool.clone();
+        let begun = tokio::spawn(async move { pool.begin().await }).await;
+        let transaction = begun.map_err(|_| sqlx::Error::WorkerCrashed)??;
+        Ok(Unit::new(Box::new(PgUnit::new(transaction))))
     }
 
     /// The database's clock, which rows are stamped by.
