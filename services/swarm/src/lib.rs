@@ -5,6 +5,10 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+// First, so that its macros are those of every module below.
+#[macro_use]
+pub mod print;
+
 pub mod demo;
 pub mod doctor;
 pub mod keys;

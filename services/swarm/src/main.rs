@@ -36,7 +36,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match arguments.command {
+    let ended = match arguments.command {
         Command::Up(args) => swarm::up::command(&args, &arguments.common.data_dir, arguments.common.json),
         Command::Doctor(args) => swarm::doctor::command(&args, &arguments.common.data_dir, arguments.common.json),
         Command::Demo(args) => swarm::demo::command(&args, &arguments.common.data_dir, arguments.common.json),
@@ -44,5 +44,6 @@ fn main() -> ExitCode {
         Command::Record(args) => swarm::record::command(&args),
         Command::Replay(args) => swarm::replay::command(&args),
         Command::People(command) => people::main(&command, &arguments.common),
-    }
+    };
+    swarm::print::status(ended)
 }

@@ -149,6 +149,22 @@ fn the_recorded_minutes_replay_byte_equal_and_trade_across_midnight() {
 }
 
 #[test]
+fn a_reader_that_left_does_not_fail_the_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = generated(folder.path());
+    for json in [false, true] {
+        let (reader, nobody_reads) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_swarm"));
+        command.arg("replay").args(&files).arg("--config").arg(root().join("config"));
+        command.args(json.then_some("--json")).stdout(nobody_reads);
+        let ended = command.stderr(std::process::Stdio::piped()).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success() && said.is_empty(), "{:?} {said}", ended.status);
+    }
+}
+
+#[test]
 fn the_rails_hold_in_a_replay() {
     let folder = tempfile::tempdir().unwrap();
     let files = generated(folder.path());
