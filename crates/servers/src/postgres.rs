@@ -246,19 +246,32 @@ fn run(
     postgres.arg("-D").arg(cluster);
     let port = options.port.to_string();
     let connections = options.max_connections.to_string();
+    // One small swarm: few connections, short transactions, no replica, no reports. What is switched off here would only
+    // be processes and memory that wait for work of another kind.
     let settings = [
+        ("shared_buffers", "16MB"),
+        ("wal_buffers", "1MB"),
+        ("jit", "off"),
+        ("max_parallel_workers", "0"),
+        ("max_parallel_workers_per_gather", "0"),
+        ("max_worker_processes", "1"),
+        ("max_logical_replication_workers", "0"),
+        ("max_wal_senders", "0"),
+        ("max_replication_slots", "0"),
+        ("autovacuum_max_workers", "1"),
         ("listen_addresses", "127.0.0.1"),
         ("port", port.as_str()),
         ("unix_socket_directories", ""),
         ("max_connections", connections.as_str()),
-        ("shared_buffers", "32MB"),
         ("log_timezone", "UTC"),
         ("timezone", "UTC"),
         ("password_encryption", "scram-sha-256"),
     ];
     let unsafe_settings = [("fsync", "off"), ("synchronous_commit", "off"), ("full_page_writes", "off")];
     let extra = if options.durability == Durability::Throwaway { unsafe_settings.as_slice() } else { &[] };
-    for (name, value) in settings.iter().chain(extra) {
+    // Unknown to older servers. Each backend reads for itself, instead of three processes that read for all.
+    let direct_io: &[(&str, &str)] = if major(cluster) >= 18 { &[("io_method", "sync")] } else { &[] };
+    for (name, value) in settings.iter().chain(extra).chain(direct_io) {
         postgres.arg("-c").arg(format!("{name}={value}"));
     }
     let mut child = spawn(Launch {
@@ -270,6 +283,11 @@ fn run(
     })?;
     child.wait_until_ready(PATIENCE, || takes_logins(options.port))?;
     Ok(child)
+}
+
+/// The major version that made a cluster, which is the one that may run it; 0 when its file does not say.
+fn major(cluster: &Path) -> u32 {
+    std::fs::read_to_string(cluster.join("PG_VERSION")).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Whether a PostgreSQL server on this port answers a login with anything but "starting up" or "shutting down"

@@ -128,7 +128,7 @@ fn starts(data_dir: &Path, keys: &Keys, people: &[Person]) -> Result<Starts, UpE
         port: ports.get("postgres")?,
         superuser_password: keys.password("pg-postgres")?,
         durability: Durability::Kept,
-        max_connections: 100,
+        max_connections: 40,
     };
     let mut users = Vec::new();
     for spec in specs() {
