@@ -1,6 +1,11 @@
-//! Logs: one JSON object a line on stderr, the correlation id first.
+//! Logs: one JSON object a line on stderr, the correlation id first. Where stderr is a file, it does not grow for ever
+//! ([`CappedLog`]).
 
 use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use domain::time::Clock;
 use serde_json::Value;
@@ -8,6 +13,7 @@ use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -17,12 +23,79 @@ use crate::clock::SystemClock;
 /// nothing when logging was started before.
 pub(crate) fn start(agent: &'static str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let writer = match CappedLog::of_stderr() {
+        Some(log) => BoxMakeWriter::new(Mutex::new(log)),
+        None => BoxMakeWriter::new(std::io::stderr),
+    };
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .fmt_fields(JsonFields::new())
         .event_format(JsonLine { agent })
         .try_init();
+}
+
+/// A log file grows to this, bytes; then it is set aside as `<file>.1`, in place of the one before it.
+const LOG_BYTES: u64 = 8 << 20;
+
+/// A file that is set aside when it is full. No line is lost or cut: the process that writes it is the one that turns it.
+struct CappedLog {
+    path: PathBuf,
+    file: File,
+    written: u64,
+    most: u64,
+    /// Makes the new file what the process writes to besides its log: panics and what libraries print.
+    redirect: fn(&File),
+}
+
+impl CappedLog {
+    /// The file that stderr is; `None` when it is none (a terminal, a pipe, a journal of the system).
+    fn of_stderr() -> Option<Self> {
+        let path = std::fs::read_link("/proc/self/fd/2").ok().filter(|path| path.is_file())?;
+        let redirect = |file: &File| {
+            // Can't be told here, where the log is being written; what libraries print then goes to the old file.
+            let _ = nix::unistd::dup2_stdout(file).and_then(|()| nix::unistd::dup2_stderr(file));
+        };
+        Self::open(path, LOG_BYTES, redirect).ok()
+    }
+
+    fn open(path: PathBuf, most: u64, redirect: fn(&File)) -> std::io::Result<Self> {
+        let file = append_to(&path)?;
+        let written = file.metadata()?.len();
+        Ok(Self { path, file, written, most, redirect })
+    }
+
+    fn turn(&mut self) -> std::io::Result<()> {
+        let mut aside = self.path.clone().into_os_string();
+        aside.push(".1");
+        std::fs::rename(&self.path, aside)?;
+        self.file = append_to(&self.path)?;
+        self.written = 0;
+        (self.redirect)(&self.file);
+        Ok(())
+    }
+}
+
+fn append_to(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+impl Write for CappedLog {
+    /// Takes whole lines.
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        let bytes = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        if self.written > 0 && self.written.saturating_add(bytes) > self.most && self.turn().is_err() {
+            // A full disk, perhaps: not tried again with every line.
+            self.written = self.most / 2;
+        }
+        self.file.write_all(line)?;
+        self.written = self.written.saturating_add(bytes);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
 }
 
 struct JsonLine {
@@ -103,8 +176,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     #[derive(Clone, Default)]
     struct Sink(Arc<Mutex<Vec<u8>>>);
@@ -117,6 +189,26 @@ mod tests {
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn a_full_log_is_set_aside_and_only_the_last_one_is_kept() {
+        static REDIRECTED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let redirect = |_: &File| {
+            REDIRECTED.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        };
+        let folder = std::env::temp_dir().join(format!("swarm-log-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join("agent.log");
+        std::fs::write(&path, "old\n").unwrap();
+        let mut log = CappedLog::open(path.clone(), 12, redirect).unwrap();
+        for line in ["one\n", "two\n", "three\n", "four\n", "five\n"] {
+            log.write_all(line.as_bytes()).unwrap();
+        }
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        assert_eq!((read(&folder.join("agent.log.1")), read(&path)), ("three\nfour\n".into(), "five\n".into()));
+        assert_eq!(REDIRECTED.load(std::sync::atomic::Ordering::SeqCst), 2);
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::ServersError;
 /// How often a condition that has no event of its own is looked at.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// A log larger than this is set aside at the next start of its program, bytes.
+const LOG_BYTES: u64 = 8 << 20;
+
 /// What to start and how.
 #[derive(Debug)]
 pub struct Launch {
@@ -70,12 +73,23 @@ pub fn spawn(launch: Launch) -> Result<Child, ServersError> {
 fn spawn_here(launch: Launch) -> Result<Child, ServersError> {
     let Launch { mut command, name, log, stop_signal, death_signal } = launch;
     let file_error = |source| ServersError::File { action: "opening the log", path: log.clone(), source };
+    set_aside(&log).map_err(file_error)?;
     let output = OpenOptions::new().create(true).append(true).open(&log).map_err(file_error)?;
     let errors = output.try_clone().map_err(file_error)?;
     command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
     die_with_parent(&mut command, death_signal);
     let inner = command.spawn().map_err(|source| ServersError::Spawn { program: name.clone(), source })?;
     Ok(Child { inner, name, log, stop_signal })
+}
+
+/// A log that has grown beyond [`LOG_BYTES`] is named `<log>.1` before a program goes on writing it.
+fn set_aside(log: &std::path::Path) -> std::io::Result<()> {
+    if !std::fs::metadata(log).is_ok_and(|meta| meta.is_file() && meta.len() > LOG_BYTES) {
+        return Ok(());
+    }
+    let mut aside = log.to_owned().into_os_string();
+    aside.push(".1");
+    std::fs::rename(log, aside)
 }
 
 #[expect(unsafe_code, reason = "pre_exec is unsafe by nature; the closure makes only async-signal-safe system calls")]
@@ -231,6 +245,18 @@ mod tests {
         let mut child = sleeper(folder.path(), "trap '' TERM; echo deaf; while :; do sleep 0.1; done");
         child.wait_until_ready(Duration::from_secs(10), || tail(&folder.path().join("log")) == "deaf").unwrap();
         assert!(!child.stop(Duration::from_millis(50)).unwrap());
+    }
+
+    #[test]
+    fn a_log_that_has_grown_is_set_aside_at_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        for (bytes, kept) in [(LOG_BYTES, true), (LOG_BYTES + 1, false)] {
+            std::fs::File::create(&log).unwrap().set_len(bytes).unwrap();
+            drop(sleeper(folder.path(), "exec sleep 60"));
+            assert_eq!(std::fs::metadata(&log).unwrap().len() >= bytes, kept, "{bytes}");
+        }
+        assert_eq!(std::fs::metadata(folder.path().join("log.1")).unwrap().len(), LOG_BYTES + 1);
     }
 
     #[test]
