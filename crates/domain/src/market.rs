@@ -177,10 +177,18 @@ impl MarketTick {
     /// Mid of bid and ask; `None` for a crossed book, which is no price at all.
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {
-        if self.bid.value() > self.ask.value() {
+        Mark::of(self.bid, self.ask, self.received_at)
+    }
+}
+
+impl Mark {
+    /// Mid of bid and ask; `None` for a crossed book, which is no price at all.
+    #[must_use]
+    pub fn of(bid: Price, ask: Price, received_at: UnixMs) -> Option<Self> {
+        if bid.value() > ask.value() {
             return None;
         }
-        let sum = self.bid.value().checked_add(self.ask.value())?;
-        Price::new(sum / Decimal::TWO).ok().map(|price| Mark { price, received_at: self.received_at })
+        let sum = bid.value().checked_add(ask.value())?;
+        Price::new(sum / Decimal::TWO).ok().map(|price| Self { price, received_at })
     }
 }

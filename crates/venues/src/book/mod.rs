@@ -6,7 +6,7 @@ mod sync;
 use std::collections::BTreeMap;
 
 use domain::market::Symbol;
-use domain::market::{InstrumentId, MarketTick, Venue};
+use domain::market::{InstrumentId, Mark, MarketTick, Venue};
 use domain::money::{Price, Quantity};
 use domain::order::Side;
 use domain::time::UnixMs;
@@ -96,6 +96,12 @@ impl OrderBook {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bids.is_empty() && self.asks.is_empty()
+    }
+
+    /// Mid of best bid and ask; `None` while a side is empty or they cross.
+    #[must_use]
+    pub fn mark(&self, received_at: UnixMs) -> Option<Mark> {
+        Mark::of(self.best_bid()?.price, self.best_ask()?.price, received_at)
     }
 
     /// Best bid and ask as a tick; `None` while a side is empty.

@@ -168,6 +168,12 @@ impl Books {
         }
     }
 
+    /// What keeps the book of an instrument; `None` before its first event.
+    #[must_use]
+    pub fn sync(&self, symbol: &Symbol) -> Option<&BookSync> {
+        self.books.get(symbol)
+    }
+
     /// The book of an instrument and when it was last received; `None` while it is not in step.
     #[must_use]
     pub fn book(&self, symbol: &Symbol) -> Option<(&OrderBook, UnixMs)> {

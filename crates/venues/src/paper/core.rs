@@ -16,7 +16,7 @@ use rust_decimal::Decimal;
 use super::PaperConfig;
 use super::liquidity::{Liquidity, Taken};
 use super::state::{Effect, Misfit, Order, State, fee};
-use crate::book::Applied;
+use crate::book::{Applied, BookSync};
 use crate::error::VenueError;
 use crate::exchange::{OrderRequest, Outcome};
 use crate::feed::{FeedEvent, FeedKind};
@@ -117,6 +117,9 @@ impl PaperCore {
     /// # Errors
     /// [`Misfit`]: the effects are not of this account.
     pub fn commit(&mut self, decision: &Decision) -> Result<(), Misfit> {
+        if decision.is_empty() {
+            return Ok(());
+        }
         for effect in &decision.effects {
             self.state.apply(effect)?;
         }
@@ -129,6 +132,13 @@ impl PaperCore {
         let open: std::collections::BTreeSet<u64> = self.state.open().map(|order| order.venue_order_id).collect();
         self.ahead.retain(|id, _| open.contains(id));
         Ok(())
+    }
+
+    /// This exchange with the account that `resumed` brings back: what a restart would make of it.
+    pub(super) fn resumed_from(&self, resumed: &Effect) -> Result<Self, Misfit> {
+        let mut state = State::new(self.config.venue);
+        state.apply(resumed)?;
+        Ok(Self { state, ..self.clone() })
     }
 
     /// The account.
@@ -236,14 +246,29 @@ impl PaperCore {
     /// # Errors
     /// An amount out of range.
     pub fn feed(&mut self, event: &FeedEvent, now: UnixMs) -> Result<Decision, MoneyError> {
+        self.follow(event, now).map(|(_, decision)| decision)
+    }
+
+    /// As [`PaperCore::feed`], and what the event did to the book.
+    ///
+    /// # Errors
+    /// An amount out of range.
+    pub fn follow(&mut self, event: &FeedEvent, now: UnixMs) -> Result<(Applied, Decision), MoneyError> {
         let applied = self.liquidity.apply(event);
-        match event.kind {
+        let decision = match event.kind {
             FeedKind::Trade { price, quantity, buyer_is_maker, .. } => {
-                self.traded(&event.symbol, price, quantity, buyer_is_maker, now)
+                self.traded(&event.symbol, price, quantity, buyer_is_maker, now)?
             }
-            _ if applied == Applied::Updated => self.crossed(&event.symbol, now),
-            _ => Ok(Decision::default()),
-        }
+            _ if applied == Applied::Updated => self.crossed(&event.symbol, now)?,
+            _ => Decision::default(),
+        };
+        Ok((applied, decision))
+    }
+
+    /// The book of an instrument as the feed made it, before what our own orders took from it.
+    #[must_use]
+    pub fn book(&self, symbol: &Symbol) -> Option<&BookSync> {
+        self.liquidity.sync(symbol)
     }
 
     /// Market data was lost: no matching until the next snapshot.
@@ -335,10 +360,14 @@ impl PaperCore {
     /// The book moved: resting orders it has come to cross trade at their own price, best price first.
     fn crossed(&mut self, symbol: &Symbol, now: UnixMs) -> Result<Decision, MoneyError> {
         let mut decision = Decision::default();
+        let resting = self.resting(symbol);
+        if resting.is_empty() {
+            return Ok(decision);
+        }
         let mut trade_id = self.state.next_id();
         // Two of our orders may want the same level: what the first takes is not there for the second.
         let kept = self.liquidity.clone_taken();
-        for order in self.resting(symbol) {
+        for order in resting {
             let request = order.request;
             let price = request.worst_price;
             if let Some((book, _)) = self.liquidity.book(symbol) {

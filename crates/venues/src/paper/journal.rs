@@ -4,9 +4,13 @@
 //! A checksum covers its line and the checksum before it, so a changed, lost or swapped line shows. A last line without
 //! its newline was being written when the power went: nobody was told of it, it is cut off. Everything else that does
 //! not fit is corruption, and the exchange does not start.
+//!
+//! A journal that has grown long is begun anew at a start: the account as it stands becomes the first line of a new file,
+//! which is on disk before it takes the old one's name. A crash leaves one of the two whole.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -41,9 +45,12 @@ impl Journal {
             Err(TryLockError::WouldBlock) => return Err(VenueError::JournalInUse { path: path.to_owned() }),
             Err(TryLockError::Error(error)) => return Err(wrap(error)),
         }
-        if !existed && let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            // The name of a new file is on disk only when its folder is.
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(wrap)?;
+        // Begun anew by its owner between our opening and our locking: ours is the old file, which has no name any more.
+        if std::fs::metadata(path).map_err(wrap)?.ino() != file.metadata().map_err(wrap)?.ino() {
+            return Err(VenueError::JournalInUse { path: path.to_owned() });
+        }
+        if !existed {
+            sync_name(path).map_err(wrap)?;
         }
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(wrap)?;
@@ -81,6 +88,36 @@ impl Journal {
         Ok(())
     }
 
+    /// Bytes in the file.
+    ///
+    /// # Errors
+    /// [`VenueError::File`].
+    pub(super) fn len(&self) -> Result<u64, VenueError> {
+        self.file.metadata().map(|meta| meta.len()).map_err(|error| VenueError::file(&self.path, error))
+    }
+
+    /// Begins the file anew with `first` alone: a new file, locked and on disk, then renamed over the old one.
+    ///
+    /// # Errors
+    /// [`VenueError::File`]; the old file is then still the journal, unless the last step, syncing the new name, failed:
+    /// then nothing more is written, as after a failed [`Journal::append`].
+    pub(super) fn begin_anew(&mut self, first: &Effect) -> Result<(), VenueError> {
+        let fresh = self.path.with_extension("new");
+        let wrap = |error| VenueError::file(&fresh, error);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&fresh).map_err(wrap)?;
+        file.try_lock().map_err(|error| wrap(error.into()))?;
+        let mut journal = Self { file, path: fresh.clone(), head: [0; 32], broken: false };
+        journal.append(std::slice::from_ref(first))?;
+        journal.file.sync_all().map_err(wrap)?;
+        std::fs::rename(&fresh, &self.path).map_err(wrap)?;
+        journal.path.clone_from(&self.path);
+        *self = journal;
+        sync_name(&self.path).map_err(|error| {
+            self.broken = true;
+            VenueError::file(&self.path, error)
+        })
+    }
+
     fn read(&mut self, bytes: &[u8]) -> Result<Vec<Vec<Effect>>, VenueError> {
         let mut decisions = Vec::new();
         for (at, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
@@ -97,6 +134,12 @@ impl Journal {
         }
         Ok(decisions)
     }
+}
+
+/// The name of a new file is on disk only when its folder is.
+fn sync_name(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 fn link(head: &[u8; 32], json: &[u8]) -> [u8; 32] {

@@ -7,7 +7,7 @@ use domain::money::{Price, Quantity};
 use domain::order::Side;
 use domain::time::UnixMs;
 
-use crate::book::{Applied, Books, OrderBook};
+use crate::book::{Applied, BookSync, Books, OrderBook};
 use crate::feed::{FeedEvent, FeedKind, Level};
 
 /// Taken from one level of the real book, by orders that the real market never saw.
@@ -34,7 +34,7 @@ impl Liquidity {
     pub(super) fn apply(&mut self, event: &FeedEvent) -> Applied {
         let applied = self.books.apply(event);
         match (&event.kind, applied) {
-            (FeedKind::Depth { bids, asks, .. }, Applied::Updated) => {
+            (FeedKind::Depth { bids, asks, .. }, Applied::Updated) if !self.taken.is_empty() => {
                 for (taker, levels) in [(Side::Buy, asks), (Side::Sell, bids)] {
                     if let Some(taken) = self.taken.get_mut(&(event.symbol.clone(), taker)) {
                         for level in levels {
@@ -59,6 +59,10 @@ impl Liquidity {
 
     pub(super) fn book(&self, symbol: &Symbol) -> Option<(&OrderBook, UnixMs)> {
         self.books.book(symbol)
+    }
+
+    pub(super) fn sync(&self, symbol: &Symbol) -> Option<&BookSync> {
+        self.books.sync(symbol)
     }
 
     /// What a `taker` can have at `worst` or better, best first.

@@ -11,7 +11,7 @@
 //! - One account. Spot: nothing is sold that is not there.
 //!
 //! Lost with a restart: what was taken from levels, and the place in the queue (an order that rested stands last again).
-//! Everything that was answered is kept.
+//! Everything that was answered is kept, of orders that ended for 7 days.
 
 mod core;
 mod journal;
@@ -27,7 +27,7 @@ use rust_decimal::Decimal;
 
 pub use self::core::{Decision, Drawn, PaperCore};
 pub use journal::Journal;
-pub use state::{Effect, Misfit, State};
+pub use state::{Effect, Misfit, Order, State};
 pub use venue::PaperExchange;
 
 /// How a paper exchange behaves.

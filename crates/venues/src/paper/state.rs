@@ -23,6 +23,19 @@ pub enum Effect {
         /// What it holds.
         balances: BTreeMap<String, Decimal>,
     },
+    /// The account as it stood when its journal was begun anew: the first effect of such a journal, in place of `Opened`.
+    Resumed {
+        /// Which venue it belongs to.
+        venue: Venue,
+        /// What it holds.
+        balances: BTreeMap<String, Decimal>,
+        /// The newest id of an order or a trade.
+        last_id: u64,
+        /// Bought less sold in orders that were forgotten.
+        traded: Vec<(InstrumentId, Decimal)>,
+        /// Orders that were kept, with their fills.
+        orders: Vec<Order>,
+    },
     /// An order was taken on.
     Accepted {
         /// As it was sent.
@@ -96,18 +109,21 @@ pub enum Misfit {
     Money(#[from] MoneyError),
 }
 
-/// One order, for ever.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Order {
-    pub request: OrderRequest,
-    pub venue_order_id: u64,
-    pub state: OrderState,
-    pub filled: Quantity,
-    pub code: Option<String>,
-    pub fills: Vec<Fill>,
+/// One order as the exchange keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    pub(super) request: OrderRequest,
+    pub(super) venue_order_id: u64,
+    pub(super) state: OrderState,
+    pub(super) filled: Quantity,
+    pub(super) code: Option<String>,
+    pub(super) fills: Vec<Fill>,
     base: String,
     quote: String,
     locked: Decimal,
+    /// When it last changed.
+    changed_at: UnixMs,
 }
 
 impl Order {
@@ -136,6 +152,8 @@ pub struct State {
     orders: BTreeMap<String, Order>,
     open: BTreeMap<u64, String>,
     fills: Vec<Fill>,
+    /// Bought less sold in orders that were forgotten.
+    traded: BTreeMap<InstrumentId, Decimal>,
     last_id: u64,
 }
 
@@ -150,7 +168,27 @@ impl State {
             orders: BTreeMap::new(),
             open: BTreeMap::new(),
             fills: Vec::new(),
+            traded: BTreeMap::new(),
             last_id: 0,
+        }
+    }
+
+    /// The effect that a journal begins anew with: this account, without the orders that ended before `before`. An id
+    /// that is forgotten with its order could be used again, so `before` lies further back than anybody sends one twice.
+    #[must_use]
+    pub fn resumed(&self, before: UnixMs) -> Effect {
+        let is_kept = |order: &Order| !order.state.is_terminal() || order.changed_at >= before;
+        let mut traded = self.traded.clone();
+        for fill in self.orders.values().filter(|order| !is_kept(order)).flat_map(|order| &order.fills) {
+            *traded.entry(fill.instrument.clone()).or_default() += signed(fill);
+        }
+        traded.retain(|_, sum| !sum.is_zero());
+        Effect::Resumed {
+            venue: self.venue,
+            balances: self.balances.clone(),
+            last_id: self.last_id,
+            traded: traded.into_iter().collect(),
+            orders: self.orders.values().filter(|order| is_kept(order)).cloned().collect(),
         }
     }
 
@@ -159,7 +197,7 @@ impl State {
     /// # Errors
     /// [`Misfit`].
     pub fn apply(&mut self, effect: &Effect) -> Result<(), Misfit> {
-        if matches!(effect, Effect::Opened { .. }) == self.opened {
+        if matches!(effect, Effect::Opened { .. } | Effect::Resumed { .. }) == self.opened {
             return Err(Misfit::Opening);
         }
         match effect {
@@ -170,26 +208,37 @@ impl State {
                 self.balances.clone_from(balances);
                 self.opened = true;
             }
-            Effect::Accepted { request, venue_order_id, base, quote, locked, .. } => {
+            Effect::Resumed { venue, balances, last_id, traded, orders } => {
+                if *venue != self.venue {
+                    return Err(Misfit::Venue(*venue));
+                }
+                self.resume(orders)?;
+                self.balances.clone_from(balances);
+                self.last_id = *last_id;
+                self.traded = traded.iter().cloned().collect();
+                self.opened = true;
+            }
+            Effect::Accepted { request, venue_order_id, base, quote, locked, at } => {
                 let order = Order {
                     state: OrderState::Open,
                     code: None,
                     base: base.clone(),
                     quote: quote.clone(),
                     locked: *locked,
-                    ..Order::of(request, *venue_order_id)
+                    ..Order::of(request, *venue_order_id, *at)
                 };
                 self.enter(order)?;
                 self.open.insert(*venue_order_id, request.client_order_id.clone());
             }
-            Effect::Rejected { request, venue_order_id, code, .. } => {
-                self.enter(Order { code: Some(code.clone()), ..Order::of(request, *venue_order_id) })?;
+            Effect::Rejected { request, venue_order_id, code, at } => {
+                self.enter(Order { code: Some(code.clone()), ..Order::of(request, *venue_order_id, *at) })?;
             }
             Effect::Filled { client_order_id, trade_id, price, quantity, fee, at } => {
                 self.fill(client_order_id, *trade_id, *price, *quantity, *fee, *at)?;
             }
-            Effect::Ended { client_order_id, .. } => {
+            Effect::Ended { client_order_id, at } => {
                 let order = self.open_order(client_order_id)?;
+                order.changed_at = *at;
                 order.state = OrderState::Cancelled;
                 order.locked = Decimal::ZERO;
                 let id = order.venue_order_id;
@@ -205,7 +254,7 @@ impl State {
         self.opened
     }
 
-    /// All fills, in order.
+    /// All fills of the orders it knows, in order.
     #[must_use]
     pub fn fills(&self) -> &[Fill] {
         &self.fills
@@ -215,13 +264,9 @@ impl State {
     /// opened with is no position).
     #[must_use]
     pub fn positions(&self) -> BTreeMap<InstrumentId, Quantity> {
-        let mut sums: BTreeMap<&InstrumentId, Decimal> = BTreeMap::new();
+        let mut sums: BTreeMap<&InstrumentId, Decimal> = self.traded.iter().map(|(id, sum)| (id, *sum)).collect();
         for fill in &self.fills {
-            let sum = sums.entry(&fill.instrument).or_default();
-            match fill.side {
-                Side::Buy => *sum += fill.quantity.value(),
-                Side::Sell => *sum -= fill.quantity.value(),
-            }
+            *sums.entry(&fill.instrument).or_default() += signed(fill);
         }
         let held = |(id, sum): (&InstrumentId, Decimal)| Some((id.clone(), Quantity::new(sum).ok()?));
         sums.into_iter().filter(|(_, sum)| !sum.is_zero()).filter_map(held).collect()
@@ -264,6 +309,23 @@ impl State {
             _ => Decimal::ZERO,
         };
         self.open().map(of).sum()
+    }
+
+    fn resume(&mut self, orders: &[Order]) -> Result<(), Misfit> {
+        let mut by_age: Vec<&Order> = orders.iter().collect();
+        by_age.sort_by_key(|order| order.venue_order_id);
+        let mut fills = Vec::new();
+        for order in by_age {
+            self.enter(order.clone())?;
+            if order.state == OrderState::Open {
+                self.open.insert(order.venue_order_id, order.request.client_order_id.clone());
+            }
+            fills
+                .extend(order.fills.iter().map(|fill| (fill.venue_trade_id.parse::<u64>().unwrap_or(0), fill.clone())));
+        }
+        fills.sort_by_key(|(trade_id, _)| *trade_id);
+        self.fills = fills.into_iter().map(|(_, fill)| fill).collect();
+        Ok(())
     }
 
     fn take_id(&mut self, id: u64) -> Result<(), Misfit> {
@@ -325,6 +387,7 @@ impl State {
         self.balances.insert(quote, quote_after);
         let order = self.open_order(id)?;
         order.filled = order.filled.plus(quantity)?;
+        order.changed_at = at;
         let used = if side == Side::Buy { -quote_change } else { quantity.value() };
         order.locked = (order.locked - used).max(Decimal::ZERO);
         let fill = Fill {
@@ -356,7 +419,7 @@ impl State {
 }
 
 impl Order {
-    fn of(request: &OrderRequest, venue_order_id: u64) -> Self {
+    fn of(request: &OrderRequest, venue_order_id: u64, at: UnixMs) -> Self {
         Self {
             request: request.clone(),
             venue_order_id,
@@ -367,7 +430,16 @@ impl Order {
             base: String::new(),
             quote: String::new(),
             locked: Decimal::ZERO,
+            changed_at: at,
         }
+    }
+}
+
+/// What a fill adds to the position: less than nothing for a sale.
+fn signed(fill: &Fill) -> Decimal {
+    match fill.side {
+        Side::Buy => fill.quantity.value(),
+        Side::Sell => -fill.quantity.value(),
     }
 }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use domain::market::{Instrument, InstrumentId, Symbol, Venue};
 use domain::money::Quantity;
 use domain::order::{Fill, OrderState, OrderStatus};
-use domain::time::Clock;
+use domain::time::{Clock, DAY_MS, UnixMs};
 
 use super::PaperConfig;
 use super::core::{Decision, PaperCore};
@@ -17,6 +17,11 @@ use super::state::Effect;
 use crate::error::VenueError;
 use crate::exchange::{Balance, CancelOutcome, Exchange, OrderRequest, Outcome};
 use crate::feed::FeedEvent;
+
+/// A journal longer than this is begun anew at the next start, bytes.
+const JOURNAL_BYTES: u64 = 16 << 20;
+/// For so long an order that ended is known, ms: as long as anybody asks after one (an inbox forgets after 7 days).
+const KEEP_MS: i64 = 7 * DAY_MS;
 
 /// The paper exchange. Clones are the same exchange.
 #[derive(Clone)]
@@ -51,13 +56,38 @@ impl Inner {
     }
 }
 
+impl Inner {
+    /// Begins the journal anew, without orders that ended before `before`.
+    fn shorten(&mut self, before: UnixMs) -> Result<(), VenueError> {
+        let resumed = self.core.state().resumed(before);
+        let core = self.core.resumed_from(&resumed).map_err(|misfit| {
+            tracing::error!(%misfit, "the account of the paper exchange does not fit itself");
+            VenueError::JournalBroken
+        })?;
+        let bytes = self.journal.len()?;
+        self.journal.begin_anew(&resumed)?;
+        self.core = core;
+        tracing::info!(
+            bytes_before = bytes,
+            bytes = self.journal.len()?,
+            "the paper exchange's journal was begun anew"
+        );
+        Ok(())
+    }
+}
+
 impl PaperExchange {
     /// Opens the journal, replays it and takes over from there. On the first start the account is opened with
-    /// [`PaperConfig::opening`]; afterwards the journal says what it holds.
+    /// [`PaperConfig::opening`]; afterwards the journal says what it holds. A journal that has grown beyond 16 MiB is begun
+    /// anew, and orders that ended more than 7 days ago are forgotten.
     ///
     /// # Errors
     /// [`VenueError::JournalCorrupt`], [`VenueError::JournalInUse`], [`VenueError::Config`], [`VenueError::File`].
     pub fn open(config: PaperConfig, clock: Arc<dyn Clock>) -> Result<Self, VenueError> {
+        Self::open_shortening(config, clock, JOURNAL_BYTES)
+    }
+
+    fn open_shortening(config: PaperConfig, clock: Arc<dyn Clock>, longest: u64) -> Result<Self, VenueError> {
         let (journal, decisions) = Journal::open(&config.journal)?;
         let (venue, path) = (config.venue, config.journal.clone());
         let mut core = PaperCore::new(config)?;
@@ -72,6 +102,9 @@ impl PaperExchange {
         if !inner.core.state().is_open() {
             let opening = inner.core.opening();
             inner.commit(&opening)?;
+        }
+        if inner.journal.len()? > longest {
+            inner.shorten(clock.now().plus_ms(-KEEP_MS))?;
         }
         Ok(Self { inner: Arc::new(Mutex::new(inner)), clock, venue })
     }
@@ -115,7 +148,7 @@ impl PaperExchange {
         }
     }
 
-    /// All fills so far, in order.
+    /// All fills of the orders it knows, in order.
     ///
     /// # Errors
     /// [`VenueError::JournalBroken`].
@@ -240,15 +273,99 @@ mod tests {
     use domain::market::InstrumentId;
     use domain::money::{Price, Quantity};
     use domain::order::{OrderType, Side, TimeInForce};
-    use domain::time::UnixMs;
     use rust_decimal::Decimal;
 
-    struct Still;
+    struct At(UnixMs);
 
-    impl Clock for Still {
+    impl Clock for At {
         fn now(&self) -> UnixMs {
-            UnixMs(0)
+            self.0
         }
+    }
+
+    fn effects(history: &[(u64, i64, &str)]) -> Vec<Effect> {
+        let instrument = InstrumentId { venue: Venue::Paper, symbol: Symbol::parse("BTCUSDT").unwrap() };
+        let mut effects = Vec::new();
+        for (id, at, kind) in history {
+            let request = OrderRequest {
+                client_order_id: format!("s{id}"),
+                order_id: OrderId(uuid::Uuid::from_u128(u128::from(*id))),
+                instrument: instrument.clone(),
+                side: Side::Buy,
+                order_type: OrderType::Limit,
+                time_in_force: TimeInForce::GoodTillCancelled,
+                quantity: Quantity::parse("2").unwrap(),
+                worst_price: Price::parse("10").unwrap(),
+            };
+            let (client_order_id, at, one) =
+                (request.client_order_id.clone(), UnixMs(*at), Quantity::parse("1").unwrap());
+            effects.push(Effect::Accepted {
+                request,
+                venue_order_id: id * 10,
+                base: "BTC".into(),
+                quote: "USDT".into(),
+                locked: Decimal::from(21),
+                at,
+            });
+            effects.push(Effect::Filled {
+                client_order_id: client_order_id.clone(),
+                trade_id: id * 10 + 1,
+                price: Price::parse("10").unwrap(),
+                quantity: one,
+                fee: domain::money::Usd::ZERO,
+                at,
+            });
+            if *kind == "ended" {
+                effects.push(Effect::Ended { client_order_id, at });
+            }
+        }
+        effects
+    }
+
+    #[tokio::test]
+    async fn a_long_journal_is_begun_anew_and_brings_back_the_same_account() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("paper.journal");
+        let config = PaperConfig {
+            venue: Venue::Paper,
+            instruments: Vec::new(),
+            opening: [("USDT".to_owned(), Decimal::from(1_000))].into(),
+            maker_fee_percent: Decimal::ZERO,
+            taker_fee_percent: Decimal::ZERO,
+            latency_ms: 0..=0,
+            reject_bps: 0,
+            lost_reply_bps: 0,
+            max_book_age_ms: 1_000,
+            seed: 1,
+            journal: path.clone(),
+        };
+        let clock: Arc<dyn Clock> = Arc::new(At(UnixMs(KEEP_MS + 2_000)));
+        let paper = PaperExchange::open(config.clone(), clock.clone()).unwrap();
+        // Ended before what is kept, open since then, ended within it.
+        let history = effects(&[(1, 1_999, "ended"), (2, 1_999, "open"), (3, 2_000, "ended")]);
+        paper.lock().unwrap().commit(&Decision::of(history)).unwrap();
+        let seen = async |paper: &PaperExchange| {
+            let rest = (paper.balances().await.unwrap(), paper.open_orders().await.unwrap());
+            (paper.positions().unwrap(), rest, paper.lock().unwrap().core.state().next_id())
+        };
+        let before = seen(&paper).await;
+        drop(paper);
+        // What a crash between writing and renaming leaves is no journal.
+        std::fs::write(path.with_extension("new"), "half").unwrap();
+        for longest in [0, u64::MAX] {
+            let paper = PaperExchange::open_shortening(config.clone(), clock.clone(), longest).unwrap();
+            assert!(matches!(PaperExchange::open(config.clone(), clock.clone()), Err(VenueError::JournalInUse { .. })));
+            assert_eq!(seen(&paper).await, before, "{longest}");
+            let known = ["s1", "s2", "s3"].map(|id| paper.lock().unwrap().core.status(id).is_some());
+            assert_eq!(known, [false, true, true], "{longest}");
+            assert_eq!(paper.fills().unwrap().len(), 2);
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
+        let paper = PaperExchange::open(config.clone(), clock.clone()).unwrap();
+        paper.lock().unwrap().commit(&Decision::of(effects(&[(4, 3_000, "open")]))).unwrap();
+        let after = seen(&paper).await;
+        drop(paper);
+        assert_eq!(seen(&PaperExchange::open(config, clock).unwrap()).await, after, "it goes on");
     }
 
     #[tokio::test]
@@ -270,7 +387,7 @@ mod tests {
         let opening = core.opening();
         core.commit(&opening).unwrap();
         let inner = Inner { core, journal: Journal::on_a_full_disk(), lose_replies: 0, broken: false };
-        let (inner, clock) = (Arc::new(Mutex::new(inner)), Arc::new(Still));
+        let (inner, clock) = (Arc::new(Mutex::new(inner)), Arc::new(At(UnixMs(0))));
         let paper = PaperExchange { inner, clock, venue: Venue::Paper };
         let instrument = InstrumentId { venue: Venue::Paper, symbol: Symbol::parse("BTCUSDT").unwrap() };
         let order = OrderRequest {

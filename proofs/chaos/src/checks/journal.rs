@@ -85,6 +85,8 @@ impl Record {
     fn apply(&mut self, effect: Effect) {
         match effect {
             Effect::Opened { .. } => {}
+            // A run is far shorter than what is kept; if not, what this check compares would be missing from the start on.
+            Effect::Resumed { .. } => self.repeated_trades.push("the journal was begun anew within the run".to_owned()),
             Effect::Accepted { request, .. } => {
                 let order = self.orders.entry(request.client_order_id.clone()).or_default();
                 order.taken += 1;

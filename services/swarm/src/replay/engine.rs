@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use buy_bot::strategy::Strategies;
-use domain::market::{Candle, InstrumentId, Symbol, Venue};
+use domain::market::{InstrumentId, Symbol, Venue};
 use domain::time::UnixMs;
 use serde_json::json;
-use venues::book::{Applied, BookSync};
+use venues::book::Applied;
 use venues::candles::CandleBuilder;
 use venues::feed::{FeedEvent, FeedKind};
 use venues::paper::{PaperConfig, PaperCore};
@@ -23,7 +23,6 @@ const VENUE: Venue = Venue::Paper;
 #[derive(Debug)]
 struct Market {
     instrument: InstrumentId,
-    sync: BookSync,
     agreement: Agreement,
     bars: CandleBuilder,
 }
@@ -33,7 +32,7 @@ impl Market {
         let instrument = InstrumentId { venue: VENUE, symbol: symbol.clone() };
         let bars =
             CandleBuilder::new(instrument.clone(), setup.replay.candle_interval_ms, setup.replay.candle_grace_ms);
-        Self { instrument, sync: BookSync::default(), agreement: Agreement::default(), bars }
+        Self { instrument, agreement: Agreement::default(), bars }
     }
 }
 
@@ -77,65 +76,43 @@ impl<'a> Engine<'a> {
         let before = self.now;
         let now = before.max(event.received_at());
         self.now = now;
-        let mut trader = match self.trader.take() {
+        let trader = match &mut self.trader {
             Some(trader) => trader,
-            None => open_trader(self.setup, self.seed, now)?,
+            none => none.insert(open_trader(self.setup, self.seed, now)?),
         };
-        let candles = self.step(event, before, now, &mut trader)?;
-        for candle in candles {
-            self.candle(&candle, now, &mut trader)?;
-        }
-        for signal in trader.take_failed() {
-            self.strategies.refused(signal);
-        }
-        self.trader = Some(trader);
-        Ok(())
-    }
-
-    /// Gives back the bars this event closed.
-    fn step(
-        &mut self,
-        event: &FeedEvent,
-        before: UnixMs,
-        now: UnixMs,
-        trader: &mut Trader,
-    ) -> Result<Vec<Candle>, ReplayError> {
         trader.advance(before, now)?;
         let mut candles = Vec::new();
         for market in self.markets.values_mut() {
             candles.extend(market.bars.close_due(now));
         }
-        trader.feed(event, now)?;
-        if !self.markets.contains_key(&event.symbol) {
-            self.markets.insert(event.symbol.clone(), Market::new(&event.symbol, self.setup));
+        let applied = trader.feed(event, now)?;
+        let market = match self.markets.get_mut(&event.symbol) {
+            Some(market) => market,
+            None => self.markets.entry(event.symbol.clone()).or_insert(Market::new(&event.symbol, self.setup)),
+        };
+        if let Some(sync) = trader.venue_book(&event.symbol) {
+            market.agreement.observe(event, applied, sync);
         }
-        let Some(market) = self.markets.get_mut(&event.symbol) else { return Ok(candles) };
-        let applied = market.sync.apply(event);
-        market.agreement.observe(event, applied, &market.sync);
         match applied {
             Applied::Resync(_) => {
                 self.resyncs += 1;
-                trader.marks_mut().remove(&market.instrument);
+                trader.unmark(&market.instrument);
             }
-            Applied::Updated => {
-                let tick = market.sync.book().and_then(|book| book.tick(VENUE, &event.symbol, now));
-                if let Some(mark) = tick.and_then(|tick| tick.mark()) {
-                    trader.marks_mut().insert(market.instrument.clone(), mark);
-                }
-            }
+            Applied::Updated => trader.mark(&market.instrument, now),
             Applied::Other | Applied::Buffered | Applied::Stale => {}
         }
         if let FeedKind::Trade { price, quantity, traded_ms, .. } = &event.kind {
             candles.extend(market.bars.trade(*price, *quantity, UnixMs(*traded_ms))?);
         }
-        Ok(candles)
-    }
-
-    fn candle(&mut self, candle: &Candle, now: UnixMs, trader: &mut Trader) -> Result<(), ReplayError> {
-        self.candles += 1;
-        let held = trader.held(&candle.instrument);
-        for signal in self.strategies.on_candle(candle, Some(held)) {
-            trader.signal(&signal, now)?;
+        for candle in candles {
+            self.candles += 1;
+            let held = trader.held(&candle.instrument);
+            for signal in self.strategies.on_candle(&candle, Some(held)) {
+                trader.signal(&signal, now)?;
+            }
+        }
+        for signal in trader.take_failed() {
+            self.strategies.refused(signal);
         }
         Ok(())
     }

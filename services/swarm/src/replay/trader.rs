@@ -7,7 +7,7 @@ use buy_bot::config::PlannerConfig;
 use buy_bot::planner::{PlanInputs, plan};
 use buy_bot::strategy::StrategySignal;
 use domain::ids::{MessageId, OrderId, UserId};
-use domain::market::{Instrument, InstrumentId};
+use domain::market::{Instrument, InstrumentId, Symbol};
 use domain::message::{SignalAction, SignalSize};
 use domain::money::{Quantity, Usd};
 use domain::order::{OrderEnvelope, OrderIntent};
@@ -16,6 +16,7 @@ use rails::book::{Book, Marks};
 use rails::check::{KillReading, Surroundings, Verdict, check};
 use rails::limits::Limits;
 use serde_json::json;
+use venues::book::{Applied, BookSync};
 use venues::exchange::OrderRequest;
 use venues::feed::FeedEvent;
 use venues::paper::{Decision, Effect, PaperCore};
@@ -106,11 +107,6 @@ impl Trader {
         &self.book
     }
 
-    /// Latest marks; the market side keeps them up to date.
-    pub const fn marks_mut(&mut self) -> &mut Marks {
-        &mut self.marks
-    }
-
     /// What the account holds of an instrument.
     #[must_use]
     pub fn held(&self, instrument: &InstrumentId) -> Quantity {
@@ -153,13 +149,37 @@ impl Trader {
         Ok(())
     }
 
-    /// Market data reaches the venue; resting orders may trade.
+    /// Market data reaches the venue; resting orders may trade. Gives back what it did to the venue's book.
     ///
     /// # Errors
     /// [`ReplayError`].
-    pub fn feed(&mut self, event: &FeedEvent, now: UnixMs) -> Result<(), ReplayError> {
-        let decision = self.core.feed(event, now)?;
-        if decision.is_empty() { Ok(self.core.commit(&decision)?) } else { self.settle(&decision, now) }
+    pub fn feed(&mut self, event: &FeedEvent, now: UnixMs) -> Result<Applied, ReplayError> {
+        let (applied, decision) = self.core.follow(event, now)?;
+        if !decision.is_empty() {
+            self.settle(&decision, now)?;
+        }
+        Ok(applied)
+    }
+
+    /// The venue's book of an instrument.
+    #[must_use]
+    pub fn venue_book(&self, symbol: &Symbol) -> Option<&BookSync> {
+        self.core.book(symbol)
+    }
+
+    /// The latest mark of an instrument, from the venue's book as it is now; one that has no price keeps its last.
+    pub fn mark(&mut self, instrument: &InstrumentId, now: UnixMs) {
+        let book = self.core.book(&instrument.symbol).and_then(BookSync::book);
+        let Some(mark) = book.and_then(|book| book.mark(now)) else { return };
+        match self.marks.get_mut(instrument) {
+            Some(known) => *known = mark,
+            None => drop(self.marks.insert(instrument.clone(), mark)),
+        }
+    }
+
+    /// The book lost its chain of updates: its instrument has no price until the next snapshot.
+    pub fn unmark(&mut self, instrument: &InstrumentId) {
+        self.marks.remove(instrument);
     }
 
     /// Plans a signal, asks the rails, and sends what they let pass.
@@ -257,7 +277,7 @@ impl Trader {
             .effects
             .iter()
             .filter_map(|effect| match effect {
-                Effect::Opened { .. } => None,
+                Effect::Opened { .. } | Effect::Resumed { .. } => None,
                 Effect::Accepted { request, .. } | Effect::Rejected { request, .. } => Some(&request.client_order_id),
                 Effect::Filled { client_order_id, .. } | Effect::Ended { client_order_id, .. } => Some(client_order_id),
             })
