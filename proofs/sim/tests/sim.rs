@@ -1,0 +1,31 @@
+//! The simulation itself: a few seeds hold, a seed is the same twice, and each check notices its deliberate fault.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use sim::report::{failure, faults, many};
+use sim::world::{Options, run};
+
+#[test]
+fn forty_seeds_hold() {
+    let summary = many(1, 40, 2, true);
+    let told: String = summary.failures.iter().map(failure).collect();
+    assert!(summary.failures.is_empty(), "{told}");
+    assert!(summary.counts.get("fill buy").is_some_and(|fills| *fills > 0), "nothing was traded: {:?}", summary.counts);
+}
+
+#[test]
+fn a_seed_is_the_same_twice() {
+    let once = |seed| run(seed, Options { traced: true, fault: None });
+    for seed in [3, 4] {
+        let (first, second) = (once(seed), once(seed));
+        assert_eq!(first.trace, second.trace, "seed {seed}");
+        assert_eq!((first.steps, first.digest), (second.steps, second.digest), "seed {seed}");
+    }
+    assert_ne!(once(3).digest, once(4).digest);
+}
+
+#[test]
+fn every_check_notices_its_deliberate_fault() {
+    let missed: Vec<_> = faults(1, 100, 2, true).into_iter().filter(|caught| caught.seed.is_none()).collect();
+    assert!(missed.is_empty(), "{missed:?}");
+}
