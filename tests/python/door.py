@@ -46,7 +46,7 @@ class Door:
 
     async def __aenter__(self):
         self.client = await nats.connect(
-            self.args.url,
+            self.args.url.split(","),
             nkeys_seed=self.args.seed,
             inbox_prefix=self.args.inbox,
             error_cb=self.on_error,

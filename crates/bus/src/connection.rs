@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
 use async_nats::header::{HeaderName, HeaderValue};
-use async_nats::{Client, ConnectOptions, Event, HeaderMap, Request};
+use async_nats::{Client, ConnectOptions, Event, HeaderMap, Request, ServerAddr};
 
 use domain::message::Envelope;
 use domain::reject::Reject;
@@ -25,7 +25,7 @@ use crate::error::BusError;
 /// How to connect.
 #[derive(Clone, Default)]
 pub struct BusConfig {
-    /// `nats://host:port`.
+    /// `nats://host:port`; several nodes of one cluster are separated by commas.
     pub url: String,
     /// Name shown by the server's monitoring.
     pub name: String,
@@ -126,9 +126,7 @@ impl Bus {
     /// # Errors
     /// [`BusError::Config`], [`BusError::Connect`].
     pub async fn connect(config: BusConfig) -> Result<(Self, mpsc::Receiver<BusEvent>), BusError> {
-        if config.url.is_empty() {
-            return Err(BusError::Config("no URL to connect to".to_owned()));
-        }
+        let servers = servers(&config.url)?;
         let (events, heard) = mpsc::channel(64);
         let mut options = match config.nkey_seed {
             Some(seed) => ConnectOptions::with_nkey(seed),
@@ -151,7 +149,7 @@ impl Bus {
                     }
                 }
             })
-            .connect(&config.url)
+            .connect(servers)
             .await
             .map_err(BusError::Connect)?;
         Ok((Self { client }, heard))
@@ -411,6 +409,23 @@ pub fn letter(
     let headers = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
     let letter = Encoded { subject: format!("dlq.{stream}.{consumer}"), id, headers, payload: raw.payload.clone() };
     (letter, place)
+}
+
+/// The servers that a setting names, separated by commas.
+///
+/// # Errors
+/// [`BusError::Config`] for none, and for what is no URL.
+pub fn servers(urls: &str) -> Result<Vec<ServerAddr>, BusError> {
+    let named: Vec<&str> = urls.split(',').map(str::trim).filter(|url| !url.is_empty()).collect();
+    if named.is_empty() {
+        return Err(BusError::Config("no URL to connect to".to_owned()));
+    }
+    let parsed = named.iter().map(|url| {
+        let known = url.starts_with("nats://") || url.starts_with("tls://");
+        let addr = known.then(|| url.parse::<ServerAddr>().ok()).flatten();
+        addr.ok_or_else(|| BusError::Config(format!("{url:?} is no server: nats://host:port or tls://host:port")))
+    });
+    parsed.collect()
 }
 
 fn refused(encoded: &Encoded, text: String) -> BusError {

@@ -35,8 +35,14 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 const BATCH: usize = 8;
 /// How long one pull request lives at the server.
 const PULL_EXPIRES: Duration = Duration::from_secs(10);
+/// How often the server says that an unanswered pull is known to it; after two of these in silence the client pulls anew.
+const PULL_HEARTBEAT: Duration = Duration::from_secs(1);
 /// How long [`Puller::next`] waits.
 const NEXT_WAIT: Duration = Duration::from_secs(2);
+/// Before a consumer without a leader is pulled from again.
+const LEADER_PAUSE: Duration = Duration::from_millis(250);
+/// After so many pulls in a row that nobody answered, an election of up to 9 s is no explanation any more.
+const LEADERLESS_PULLS: u32 = 80;
 
 /// A message from a durable consumer, to be acknowledged.
 #[derive(Debug)]
@@ -116,7 +122,10 @@ pub struct Puller {
     stream: String,
     consumer: String,
     client: Client,
+    bound: PullConsumer,
     messages: pull::Stream,
+    /// Pulls in a row for which there was no leader.
+    leaderless: u32,
 }
 
 impl std::fmt::Debug for Puller {
@@ -133,15 +142,9 @@ impl Puller {
         let context = async_nats::jetstream::new(client.clone());
         let bound: PullConsumer =
             context.get_consumer_from_stream(consumer, stream).await.map_err(|e| failed(e.to_string()))?;
-        let messages = bound
-            .stream()
-            .max_messages_per_batch(BATCH)
-            .expires(PULL_EXPIRES)
-            .heartbeat(Duration::from_secs(3))
-            .messages()
-            .await
-            .map_err(|e| failed(e.to_string()))?;
-        Ok(Self { stream: stream.to_owned(), consumer: consumer.to_owned(), client: client.clone(), messages })
+        let messages = pull(&bound).await.map_err(&failed)?;
+        let (stream, consumer) = (stream.to_owned(), consumer.to_owned());
+        Ok(Self { stream, consumer, client: client.clone(), bound, messages, leaderless: 0 })
     }
 
     /// The next message, or `None` when there was none for two seconds. Safe to drop while waiting.
@@ -151,16 +154,28 @@ impl Puller {
     pub async fn next(&mut self) -> Result<Option<Delivery>, BusError> {
         use async_nats::jetstream::consumer::pull::MessagesErrorKind as Kind;
         let Ok(next) = tokio::time::timeout(NEXT_WAIT, self.messages.next()).await else {
+            self.leaderless = 0;
             return Ok(None);
         };
         let failed =
             |text: String| BusError::Consumer { stream: self.stream.clone(), consumer: self.consumer.clone(), text };
         match next {
             None => Err(failed("the pull ended".to_owned())),
-            // The server went away or changed its leader; the client pulls again by itself.
-            Some(Err(error)) if matches!(error.kind(), Kind::MissingHeartbeat | Kind::NoResponders) => Ok(None),
+            // The server went away; the client pulls again by itself.
+            Some(Err(error)) if error.kind() == Kind::MissingHeartbeat => Ok(None),
+            // The consumer has no leader. The client would count this pull as made and wait for its end.
+            Some(Err(error)) if error.kind() == Kind::NoResponders => {
+                self.leaderless += 1;
+                if self.leaderless > LEADERLESS_PULLS {
+                    return Err(failed("it has no leader, or is gone".to_owned()));
+                }
+                tokio::time::sleep(LEADER_PAUSE).await;
+                self.messages = pull(&self.bound).await.map_err(failed)?;
+                Ok(None)
+            }
             Some(Err(error)) => Err(failed(error.to_string())),
             Some(Ok(message)) => {
+                self.leaderless = 0;
                 let info = message.info().map_err(|error| failed(error.to_string()))?;
                 let published_ms = info.published.unix_timestamp_nanos() / 1_000_000;
                 Ok(Some(Delivery {
@@ -176,6 +191,11 @@ impl Puller {
             }
         }
     }
+}
+
+async fn pull(bound: &PullConsumer) -> Result<pull::Stream, String> {
+    let pulling = bound.stream().max_messages_per_batch(BATCH).expires(PULL_EXPIRES).heartbeat(PULL_HEARTBEAT);
+    pulling.messages().await.map_err(|error| error.to_string())
 }
 
 pub(crate) fn raw_of(message: &async_nats::Message) -> Raw {

@@ -13,7 +13,7 @@ mod error;
 pub mod permissions;
 pub mod streams;
 
-pub use connection::{Bus, BusConfig, BusEvent, Encoded, Published, letter};
+pub use connection::{Bus, BusConfig, BusEvent, Encoded, Published, letter, servers};
 pub use delivery::{Delivery, Puller, Raw, Subscription};
 pub use error::BusError;
 

@@ -47,6 +47,27 @@ pub struct ServerSettings {
     pub max_memory_bytes: u64,
     /// Bound of all file streams together.
     pub max_file_bytes: u64,
+    /// Its part in a cluster; `None`: it stands alone.
+    pub cluster: Option<ClusterSettings>,
+}
+
+/// A node's part in a cluster of servers, all on 127.0.0.1.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// Name of the node, unique in the cluster.
+    pub node: String,
+    /// Port of this node for the others.
+    pub port: u16,
+    /// Ports of all nodes, this one's among them.
+    pub ports: Vec<u16>,
+    /// What the nodes show each other: letters and digits.
+    pub password: String,
+}
+
+impl std::fmt::Debug for ClusterSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClusterSettings").field("node", &self.node).field("ports", &self.ports).finish_non_exhaustive()
+    }
 }
 
 impl ServerSettings {
@@ -60,6 +81,7 @@ impl ServerSettings {
             sync_always: true,
             max_memory_bytes: 256 << 20,
             max_file_bytes: 8 << 30,
+            cluster: None,
         }
     }
 }
@@ -191,6 +213,9 @@ pub fn server_config(users: &[NatsUser], settings: &ServerSettings) -> String {
         let _ = writeln!(out, "  sync_interval: always");
     }
     let _ = writeln!(out, "}}");
+    if let Some(cluster) = &settings.cluster {
+        out.push_str(&cluster_config(cluster));
+    }
     let _ = writeln!(out, "authorization {{\n  users = [");
     for user in users {
         let _ = writeln!(out, "    # {}", user.name);
@@ -208,6 +233,24 @@ pub fn server_config(users: &[NatsUser], settings: &ServerSettings) -> String {
     }
     let _ = writeln!(out, "  ]\n}}");
     out
+}
+
+/// The name nodes show each other their password under.
+const NODE_USER: &str = "node";
+
+/// A node that hangs is noticed after two unanswered pings, so that its peers do not wait for it.
+fn cluster_config(cluster: &ClusterSettings) -> String {
+    let ClusterSettings { node, port, ports, password } = cluster;
+    let routes: Vec<String> =
+        ports.iter().map(|port| format!("nats-route://{NODE_USER}:{password}@127.0.0.1:{port}")).collect();
+    format!(
+        "server_name: {}\ncluster {{\n  name: \"swarm\"\n  listen: \"127.0.0.1:{port}\"\n  \
+         authorization {{ user: {NODE_USER}, password: {}, timeout: 5 }}\n  \
+         ping_interval: \"2s\"\n  ping_max: 2\n  routes: {}\n}}\n",
+        quoted(node),
+        quoted(password),
+        list(&routes),
+    )
 }
 
 fn quoted(text: &str) -> String {

@@ -7,12 +7,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::context::{ConsumerInfoErrorKind, GetStreamErrorKind};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::context::{ConsumerInfoErrorKind, CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{
+    Config, ConsumerErrorKind, ConsumerUpdateErrorKind, DiscardPolicy, RetentionPolicy, StorageType,
+};
 use async_nats::jetstream::{Context, ErrorCode};
 use domain::agent::AgentSpec;
 use domain::subject::{Priority, Route, Stream};
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use crate::connection::Bus;
 use crate::error::BusError;
@@ -24,6 +27,10 @@ pub const ACK_WAIT: Duration = Duration::from_secs(5);
 pub const MAX_DELIVER: i64 = 10;
 /// Messages in hand at most, per consumer.
 pub const MAX_ACK_PENDING: i64 = 64;
+/// How long [`apply`] goes on while a cluster has no leader to ask: two elections of up to 9 s, and some.
+const LEADER_WITHIN: Duration = Duration::from_secs(30);
+/// Between tries of a step that found no leader.
+const LEADER_PAUSE: Duration = Duration::from_millis(250);
 
 /// One durable consumer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +120,7 @@ fn file(stream: Stream) -> Result<StreamFile, BusError> {
 /// # Errors
 /// [`BusError::Config`] for a file that does not read.
 pub fn stream_configs() -> Result<Vec<Config>, BusError> {
-    Stream::ALL.into_iter().map(wanted).collect()
+    Stream::ALL.into_iter().map(|stream| wanted(stream, 1)).collect()
 }
 
 /// The subjects a stream stores.
@@ -124,7 +131,7 @@ pub fn subjects_of(stream: Stream) -> Result<Vec<String>, BusError> {
     file(stream).map(|f| f.subjects)
 }
 
-fn wanted(stream: Stream) -> Result<Config, BusError> {
+fn wanted(stream: Stream, replicas: usize) -> Result<Config, BusError> {
     let file = file(stream)?;
     Ok(Config {
         name: file.name,
@@ -150,7 +157,7 @@ fn wanted(stream: Stream) -> Result<Config, BusError> {
         duplicate_window: Duration::from_secs(file.duplicate_window_s),
         deny_delete: file.deny_delete,
         deny_purge: file.deny_purge,
-        num_replicas: 1,
+        num_replicas: replicas,
         allow_direct: true,
         ..Config::default()
     })
@@ -185,24 +192,80 @@ pub fn consumers_of(agent: &AgentSpec) -> Vec<ConsumerSpec> {
         .collect()
 }
 
-/// Makes streams and consumers be as the files and specs say. Consumers that no spec names are left alone.
+/// Makes streams and consumers be as the files and specs say, on a server that stands alone. Consumers that no spec names
+/// are left alone.
+///
+/// # Errors
+/// See [`apply_replicated`].
+pub async fn apply(bus: &Bus, agents: &[AgentSpec]) -> Result<Vec<Change>, BusError> {
+    apply_replicated(bus, agents, 1).await
+}
+
+/// [`apply`] with every stream on `replicas` nodes, consumers with it, and read again at the end. While the cluster has
+/// no leader to ask it waits, within bounds.
 ///
 /// # Errors
 /// [`BusError::Stream`], [`BusError::Consumer`], [`BusError::Config`], and [`BusError::Immutable`] for a difference that
 /// the server can't change in place.
-pub async fn apply(bus: &Bus, agents: &[AgentSpec]) -> Result<Vec<Change>, BusError> {
-    let mut changes = Vec::new();
-    let context = &async_nats::jetstream::new(bus.client().clone());
-    for wanted in stream_configs()? {
-        changes.extend(apply_stream(context, wanted).await?);
-    }
-    for spec in agents.iter().flat_map(consumers_of) {
-        changes.extend(apply_consumer(context, &spec).await?);
-    }
+pub async fn apply_replicated(bus: &Bus, agents: &[AgentSpec], replicas: usize) -> Result<Vec<Change>, BusError> {
+    let changes = pass(bus, agents, replicas).await?;
     for change in &changes {
         tracing::info!(name = %change.name, diff = %change.diff, "streams apply");
     }
+    let left = if changes.is_empty() { Vec::new() } else { pass(bus, agents, replicas).await? };
+    match left.into_iter().next() {
+        None => Ok(changes),
+        Some(Change { name, diff }) => {
+            Err(BusError::Stream { stream: name, text: format!("was changed and still differs: {diff}") })
+        }
+    }
+}
+
+async fn pass(bus: &Bus, agents: &[AgentSpec], replicas: usize) -> Result<Vec<Change>, BusError> {
+    let mut changes = Vec::new();
+    let context = &async_nats::jetstream::new(bus.client().clone());
+    for stream in Stream::ALL {
+        let wanted = wanted(stream, replicas)?;
+        changes.extend(with_leader(async || apply_stream(context, wanted.clone()).await).await?);
+    }
+    for spec in agents.iter().flat_map(consumers_of) {
+        changes.extend(with_leader(async || apply_consumer(context, &spec).await).await?);
+    }
     Ok(changes)
+}
+
+/// Why a step of [`apply`] failed.
+struct Failure {
+    error: BusError,
+    /// Nobody answered, or a cluster without a leader did.
+    is_leaderless: bool,
+}
+
+impl From<BusError> for Failure {
+    fn from(error: BusError) -> Self {
+        Self { error, is_leaderless: false }
+    }
+}
+
+/// What the server said when it refused; `None` when it said nothing.
+fn is_leaderless(refused: Option<&async_nats::jetstream::Error>) -> bool {
+    // The nodes of a young cluster do not all know one another yet.
+    refused.is_none_or(|error| error.code() == 503 || error.error_code() == ErrorCode::CLUSTER_NO_PEERS)
+}
+
+/// Tries a step again while there is no leader to ask.
+async fn with_leader<T>(step: impl AsyncFn() -> Result<T, Failure>) -> Result<T, BusError> {
+    let started = Instant::now();
+    loop {
+        match step().await {
+            Ok(done) => return Ok(done),
+            Err(failure) if failure.is_leaderless && started.elapsed() < LEADER_WITHIN => {
+                tracing::debug!(error = %failure.error, "asked again");
+                tokio::time::sleep(LEADER_PAUSE).await;
+            }
+            Err(failure) => return Err(failure.error),
+        }
+    }
 }
 
 /// Named differences: `setting: found -> wanted`, each with whether the server can change it in place.
@@ -247,23 +310,31 @@ fn stream_diff(found: &Config, wanted: &Config) -> Diff {
     // Can be switched on, never off.
     diff.note("deny_delete", &found.deny_delete, &wanted.deny_delete, wanted.deny_delete);
     diff.note("deny_purge", &found.deny_purge, &wanted.deny_purge, wanted.deny_purge);
+    diff.note("replicas", &found.num_replicas, &wanted.num_replicas, true);
     diff.note("allow_direct", &found.allow_direct, &wanted.allow_direct, true);
     diff
 }
 
-async fn apply_stream(context: &Context, wanted: Config) -> Result<Option<Change>, BusError> {
+async fn apply_stream(context: &Context, wanted: Config) -> Result<Option<Change>, Failure> {
     let name = wanted.name.clone();
-    let failed = |text: String| BusError::Stream { stream: name.clone(), text };
+    let failed = |error: &dyn std::fmt::Display, refused: Option<&async_nats::jetstream::Error>| Failure {
+        error: BusError::Stream { stream: name.clone(), text: error.to_string() },
+        is_leaderless: is_leaderless(refused),
+    };
+    let not_created = |error: &async_nats::jetstream::context::CreateStreamError| match error.kind() {
+        CreateStreamErrorKind::JetStream(refused) => failed(error, Some(&refused)),
+        _ => failed(error, None),
+    };
     let found = match context.get_stream(&name).await {
         Ok(stream) => stream.cached_info().config.clone(),
-        Err(error) => {
-            let absent = matches!(error.kind(), GetStreamErrorKind::JetStream(e) if e.error_code() == ErrorCode::STREAM_NOT_FOUND);
-            if !absent {
-                return Err(failed(error.to_string()));
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(refused) if refused.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                context.create_stream(wanted).await.map_err(|error| not_created(&error))?;
+                return Ok(Some(Change { name, diff: "created".to_owned() }));
             }
-            context.create_stream(wanted).await.map_err(|e| failed(e.to_string()))?;
-            return Ok(Some(Change { name, diff: "created".to_owned() }));
-        }
+            GetStreamErrorKind::JetStream(refused) => return Err(failed(&error, Some(&refused))),
+            _ => return Err(failed(&error, None)),
+        },
     };
     let diff = stream_diff(&found, &wanted);
     if diff.0.is_empty() {
@@ -273,9 +344,9 @@ async fn apply_stream(context: &Context, wanted: Config) -> Result<Option<Change
         &name,
         "stop the publishers, back the stream up, delete it with the offline admin key, then apply again",
     )?;
-    // The replica count and the server's own metadata stay as they are: a cluster sets them, not these files.
-    let update = Config { num_replicas: found.num_replicas, metadata: found.metadata.clone(), ..wanted };
-    context.update_stream(&update).await.map_err(|e| failed(e.to_string()))?;
+    // The server's own metadata stays as it is.
+    let update = Config { metadata: found.metadata.clone(), ..wanted };
+    context.update_stream(&update).await.map_err(|error| not_created(&error))?;
     Ok(Some(Change { name, diff: diff.text() }))
 }
 
@@ -292,21 +363,28 @@ fn consumer_config(spec: &ConsumerSpec) -> pull::Config {
     }
 }
 
-async fn apply_consumer(context: &Context, spec: &ConsumerSpec) -> Result<Option<Change>, BusError> {
+async fn apply_consumer(context: &Context, spec: &ConsumerSpec) -> Result<Option<Change>, Failure> {
     let stream = spec.stream.name();
-    let failed = |text: String| BusError::Consumer { stream: stream.to_owned(), consumer: spec.name.clone(), text };
+    let failed = |error: &dyn std::fmt::Display, refused: Option<&async_nats::jetstream::Error>| Failure {
+        error: BusError::Consumer { stream: stream.to_owned(), consumer: spec.name.clone(), text: error.to_string() },
+        is_leaderless: is_leaderless(refused),
+    };
     let name = format!("{stream}/{}", spec.name);
     let wanted = consumer_config(spec);
-    let handle = context.get_stream_no_info(stream).await.map_err(|e| failed(e.to_string()))?;
+    let handle = context.get_stream_no_info(stream).await.map_err(|error| failed(&error, None))?;
     let found = match handle.consumer_info(&spec.name).await {
         Ok(info) => info.config,
-        Err(error) => {
-            if !matches!(error.kind(), ConsumerInfoErrorKind::NotFound) {
-                return Err(failed(error.to_string()));
+        Err(error) => match error.kind() {
+            ConsumerInfoErrorKind::NotFound => {
+                context.create_consumer_on_stream(wanted, stream).await.map_err(|error| match error.kind() {
+                    ConsumerErrorKind::JetStream(refused) => failed(&error, Some(&refused)),
+                    _ => failed(&error, None),
+                })?;
+                return Ok(Some(Change { name, diff: "created".to_owned() }));
             }
-            context.create_consumer_on_stream(wanted, stream).await.map_err(|e| failed(e.to_string()))?;
-            return Ok(Some(Change { name, diff: "created".to_owned() }));
-        }
+            ConsumerInfoErrorKind::JetStream(refused) => return Err(failed(&error, Some(&refused))),
+            _ => return Err(failed(&error, None)),
+        },
     };
     let mut found_filters: BTreeSet<String> = found.filter_subjects.iter().cloned().collect();
     found_filters.extend((!found.filter_subject.is_empty()).then(|| found.filter_subject.clone()));
@@ -323,7 +401,10 @@ async fn apply_consumer(context: &Context, spec: &ConsumerSpec) -> Result<Option
         return Ok(None);
     }
     diff.check(&name, "stop the agent, delete this consumer, then apply again")?;
-    context.update_consumer_on_stream(wanted, stream).await.map_err(|e| failed(e.to_string()))?;
+    context.update_consumer_on_stream(wanted, stream).await.map_err(|error| match error.kind() {
+        ConsumerUpdateErrorKind::JetStream(refused) => failed(&error, Some(&refused)),
+        _ => failed(&error, None),
+    })?;
     Ok(Some(Change { name, diff: diff.text() }))
 }
 
@@ -389,7 +470,8 @@ mod tests {
     #[test]
     fn every_file_reads_and_bounds_its_stream() {
         for stream in Stream::ALL {
-            let config = wanted(stream).unwrap();
+            let config = wanted(stream, 3).unwrap();
+            assert_eq!(config.num_replicas, 3);
             assert_eq!(config.name, stream.name());
             // A dead letter carries its reason beside a message of the full 64 KiB.
             let most = if stream == Stream::Dlq { 131_072 } else { 65_536 };
@@ -440,7 +522,7 @@ mod tests {
 
     #[test]
     fn a_difference_that_cant_be_changed_in_place_says_what_to_do() {
-        let wanted = wanted(Stream::TradingHigh).unwrap();
+        let wanted = wanted(Stream::TradingHigh, 1).unwrap();
         let found = Config { retention: RetentionPolicy::Limits, max_bytes: 5, ..wanted.clone() };
         let diff = stream_diff(&found, &wanted);
         assert_eq!(diff.0.len(), 2);

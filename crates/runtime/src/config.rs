@@ -43,7 +43,7 @@ impl std::error::Error for ConfigFaults {}
 /// Checked settings of one process.
 #[derive(Clone)]
 pub struct ProcessConfig {
-    /// `SWARM_NATS_URL`.
+    /// `SWARM_NATS_URL`; several nodes of a cluster are separated by commas.
     pub nats_url: String,
     /// `SWARM_NKEY_FILE`: the seed of this process's NATS user; absent only with a server without users, in tests.
     pub nkey_file: Option<PathBuf>,
@@ -71,8 +71,8 @@ impl ProcessConfig {
         let mut faults = ConfigFaults::new();
         let get = |name: &str| vars.get(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
         let nats_url = get("SWARM_NATS_URL").unwrap_or_default();
-        if !(nats_url.starts_with("nats://") || nats_url.starts_with("tls://")) {
-            faults.add("SWARM_NATS_URL", "must be given as nats://host:port or tls://host:port");
+        if let Err(error) = bus::servers(&nats_url) {
+            faults.add("SWARM_NATS_URL", format!("{error}; several nodes of a cluster are separated by commas"));
         }
         let nkey_file = get("SWARM_NKEY_FILE").map(PathBuf::from);
         if let Some(file) = nkey_file.as_ref().filter(|f| !f.is_file()) {
@@ -142,6 +142,8 @@ mod tests {
     fn all_faults_are_found_at_once() {
         let nats = ("SWARM_NATS_URL", "nats://127.0.0.1:4222");
         check(&[nats], false, &[]);
+        check(&[("SWARM_NATS_URL", "nats://127.0.0.1:4222,nats://127.0.0.1:4223")], false, &[]);
+        check(&[("SWARM_NATS_URL", "nats://127.0.0.1:4222,127.0.0.1:4223")], false, &["SWARM_NATS_URL"]);
         check(&[nats], true, &["SWARM_PG_URL"]);
         check(&[nats, ("SWARM_PG_URL", "postgres://x@127.0.0.1/y"), ("SWARM_SUPERVISED", "1")], true, &[]);
         let bad = [

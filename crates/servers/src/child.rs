@@ -152,11 +152,17 @@ impl Child {
             std::thread::sleep(LOOK_EVERY);
         }
         tracing::warn!(program = self.name, "did not end in time and was killed");
-        self.inner
-            .kill()
-            .and_then(|()| self.inner.wait())
-            .map_err(|e| ServersError::System(format!("killing {}", self.name), e))?;
+        self.kill()?;
         Ok(false)
+    }
+
+    /// Kills it as a crash does, and waits for its end.
+    ///
+    /// # Errors
+    /// When it can't be killed.
+    pub fn kill(&mut self) -> Result<(), ServersError> {
+        let killed = self.inner.kill().and_then(|()| self.inner.wait());
+        killed.map(drop).map_err(|e| ServersError::System(format!("killing {}", self.name), e))
     }
 
     /// Waits until `ready` says so, the child ends or `patience` is over.

@@ -1,4 +1,4 @@
-//! The embedded servers: NATS with JetStream and PostgreSQL as child processes of this one, on loopback alone.
+//! The embedded servers: NATS with JetStream, alone or as a cluster, and PostgreSQL as child processes of this one, on loopback alone.
 //!
 //! Found on PATH (PostgreSQL also where Debian puts it) or in the project's virtual environment; started on given or
 //! free ports; waited for by real probes; stopped gracefully; gone when this process is gone, even on `kill -9`.
@@ -13,6 +13,7 @@
 )]
 
 mod child;
+mod cluster;
 mod error;
 mod nats;
 mod ports;
@@ -20,8 +21,9 @@ mod postgres;
 mod programs;
 
 pub use child::{Child, Launch, spawn};
+pub use cluster::{Group, NatsCluster, NodeOptions, Replica, View, lacking, view};
 pub use error::ServersError;
-pub use nats::{NatsOptions, NatsServer};
+pub use nats::{NatsOptions, NatsServer, greets};
 pub use ports::{StablePorts, free_port, is_free};
 pub use postgres::{Durability, PostgresOptions, PostgresServer};
 pub use programs::Programs;

@@ -1,8 +1,10 @@
 //! `nats-server` with JetStream.
 
-use std::io::{BufRead, BufReader};
+use std::fs::{OpenOptions, Permissions};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -46,7 +48,7 @@ impl NatsServer {
             move |source| ServersError::File { action, path, source }
         };
         std::fs::create_dir_all(&options.folder).map_err(file("making", &options.folder))?;
-        std::fs::write(&config, &options.config).map_err(file("writing", &config))?;
+        write_private(&config, &options.config).map_err(file("writing", &config))?;
         let mut command = Command::new(&programs.nats_server);
         command.arg("-c").arg(&config).args(["-a", "127.0.0.1", "-p", &options.port.to_string()]).arg("-js");
         // Said twice, on the command line and in the file, the server refuses to start.
@@ -103,8 +105,16 @@ impl NatsServer {
     }
 }
 
+/// Readable by its owner alone: a node's config holds what the nodes show each other.
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.write_all(text.as_bytes())
+}
+
 /// Whether a NATS server with JetStream says hello on this port.
-fn greets(port: u16) -> bool {
+#[must_use]
+pub fn greets(port: u16) -> bool {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200)) else { return false };
     if stream.set_read_timeout(Some(Duration::from_millis(500))).is_err() {

@@ -60,6 +60,12 @@ impl StablePorts {
         Ok(port)
     }
 
+    /// The port that `name` was given, whether it is free or not.
+    #[must_use]
+    pub fn known(&self, name: &str) -> Option<u16> {
+        self.ports.get(name).copied()
+    }
+
     fn save(&self) -> Result<(), ServersError> {
         let bytes = serde_json::to_vec_pretty(&self.ports).unwrap_or_default();
         std::fs::write(&self.file, bytes).map_err(|source| ServersError::File {

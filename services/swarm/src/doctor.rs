@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Value, json};
-use servers::Programs;
+use servers::{Programs, StablePorts};
 use store::Db;
 
 use crate::people::{Connection, Files};
@@ -77,6 +77,7 @@ async fn look(args: &DoctorArgs, data_dir: &Path) -> Vec<Finding> {
         "secrets are private",
         private(&[&files.nkey_file, &files.person_key_file, &Files::path(data_dir)]),
     ));
+    findings.push(Finding::of("NATS", nats(&files, data_dir)));
     findings.push(Finding::of("kill level", kill_level(&files, data_dir).await));
     let connection = match Connection::open(&files).await {
         Ok(connection) => connection,
@@ -130,6 +131,21 @@ fn private(paths: &[&Path]) -> Result<String, String> {
         }
     }
     Ok("only their owner reads them".to_owned())
+}
+
+/// Every node answers, and has what it should have.
+fn nats(files: &Files, data_dir: &Path) -> Result<String, String> {
+    let count = files.nats_url.split(',').count();
+    let ports = StablePorts::open(&data_dir.join("ports.json"));
+    let names = crate::up::nats::names(count);
+    let nodes = names.iter().map(|name| (name, ports.known(&crate::up::nats::monitoring_port(name)).unwrap_or(0)));
+    let lacks = servers::lacking(nodes.map(|(name, port)| (name.as_str(), port)));
+    match (lacks.len(), count) {
+        (0, 1) => Ok("the server answers".to_owned()),
+        (0, count) => Ok(format!("{count} nodes answer, every stream has a leader and is on all of them")),
+        (1..=3, _) => Err(format!("{}; `swarm up` starts dead nodes again", lacks.join(", "))),
+        (more, _) => Err(format!("{} and {} more; `swarm up` starts dead nodes again", lacks[0], more - 1)),
+    }
 }
 
 async fn kill_level(files: &Files, data_dir: &Path) -> Result<String, String> {

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+#[allow(dead_code, reason = "shared with other tests, each of which uses its own part")]
 mod swarm;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -53,6 +53,11 @@ impl Swarm {
     /// Starts `swarm up` on the scripted market, for the operator and alice, with the strategies switched off: what
     /// trades here came through a door.
     pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// [`Swarm::start`] with more arguments for `swarm up`.
+    pub async fn start_with(more: &[&str]) -> Self {
         let folder = fresh_folder("door");
         let config = folder.join("config");
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -71,7 +76,7 @@ impl Swarm {
         let mut command = Command::new(program());
         command.arg("--data-dir").arg(folder.join("data")).arg("up").args(["--market", "scripted"]);
         command.arg("--config-dir").arg(&config).arg("--people").arg(folder.join("people.toml"));
-        command.arg("--ready-file").arg(&ready);
+        command.arg("--ready-file").arg(&ready).args(more);
         if let Some(venv) = Programs::usual_venv() {
             command.env("SWARM_VENV", venv);
         }
@@ -119,6 +124,26 @@ impl Swarm {
         assert!(done.status.success(), "door.py {command} {more:?}: {errors}");
         let lines = String::from_utf8(done.stdout).unwrap();
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// Where its NATS nodes listen.
+    pub fn nats_url(&self) -> &str {
+        &self.nats_url
+    }
+
+    /// The process of that name, as it was at the start.
+    pub fn pid(&self, name: &str) -> i32 {
+        i32::try_from(self.pids[name]).unwrap()
+    }
+
+    /// The ledger, under the administrator's login.
+    pub const fn ledger(&self) -> &PgPool {
+        &self.ledger
     }
 
     /// Asks a service as the operator.
@@ -204,17 +229,22 @@ impl Swarm {
     }
 
     /// Stops it; everything ends by itself.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
+        self.stop_but_for("").await;
+    }
+
+    /// [`Swarm::stop`] when the process of that name was killed on purpose.
+    pub async fn stop_but_for(mut self, killed: &str) {
         self.ledger.close().await;
         assert!(self.child.stop(Duration::from_secs(40)).unwrap(), "swarm up had to be killed");
-        for (name, pid) in &self.pids {
+        for (name, pid) in self.pids.iter().filter(|(name, _)| *name != killed) {
             assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{name} was left behind");
         }
     }
 }
 
 /// `swarm` beside this test's own program.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let program = own.parent().and_then(Path::parent).unwrap().join("swarm");
     assert!(program.is_file(), "{} is not built: cargo build --workspace --bins", program.display());

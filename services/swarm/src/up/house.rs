@@ -3,20 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bus::permissions::{
-    NatsUser, ServerSettings, inbox_prefix, permissions_of, permissions_of_admin, permissions_of_person, server_config,
-};
+use bus::permissions::{NatsUser, inbox_prefix, permissions_of, permissions_of_admin, permissions_of_person};
 use bus::{Bus, BusConfig};
 use domain::agent::AgentSpec;
 use runtime::kill;
-use servers::{Durability, NatsOptions, NatsServer, PostgresOptions, PostgresServer, Programs, StablePorts};
+use servers::{Durability, NatsCluster, NodeOptions, PostgresOptions, PostgresServer, Programs, StablePorts};
 use store::Db;
 use store::approvals::Approver;
 use store::migrate::RoleSpec;
 use supervisor::lifecycle::{Plan, PlannedAgent};
 
 use super::people::{self, Person};
-use super::{UpArgs, UpError};
+use super::{UpArgs, UpError, nats};
 use crate::keys::{Ed25519File, Keys, write_private};
 use crate::people::Files;
 use crate::specs;
@@ -28,7 +26,7 @@ const AUDIT_LOGIN: &str = "audit_verify";
 
 /// What runs besides the agents, and what they are started with.
 pub(super) struct House {
-    pub nats: NatsServer,
+    pub nats: NatsCluster,
     pub postgres: PostgresServer,
     pub files: Files,
     pub supervisor: PlannedAgent,
@@ -40,7 +38,7 @@ pub(super) struct House {
 /// How the servers are started, again when one dies.
 struct Starts {
     programs: Programs,
-    nats: NatsOptions,
+    nats: Vec<NodeOptions>,
     postgres: PostgresOptions,
 }
 
@@ -66,9 +64,12 @@ impl House {
             anchor: keys.ed25519("anchor")?,
             operator: keys.ed25519("person-operator")?,
         };
-        let starts = starts(data_dir, &keys, &people)?;
+        let starts = starts(args, data_dir, &keys, &people)?;
         let postgres = PostgresServer::start(&starts.programs, &starts.postgres)?;
-        let nats = NatsServer::start(&starts.programs, &starts.nats)?;
+        if starts.nats.len() > 1 {
+            eprintln!("starting {} NATS nodes; they take 4 to 9 s to elect a leader", starts.nats.len());
+        }
+        let nats = NatsCluster::start(&starts.programs, starts.nats.clone())?;
         prepare_store(&postgres, &keys, &people, &secrets, data_dir).await?;
         prepare_streams(&nats, &keys).await?;
         let files = write_files(data_dir, &nats, &postgres, &keys, &secrets)?;
@@ -89,14 +90,13 @@ impl House {
     }
 
     /// Starts a server again that died; says which. The agents wait for it by themselves.
-    pub(super) fn revive(&mut self) -> Result<Option<&'static str>, UpError> {
-        if self.nats.child().try_wait()?.is_some() {
-            self.nats = NatsServer::start(&self.starts.programs, &self.starts.nats)?;
-            return Ok(Some("nats-server"));
+    pub(super) fn revive(&mut self) -> Result<Option<String>, UpError> {
+        if let Some(node) = self.nats.revive()? {
+            return Ok(Some(node));
         }
         if self.postgres.child().try_wait()?.is_some() {
             self.postgres = PostgresServer::start(&self.starts.programs, &self.starts.postgres)?;
-            return Ok(Some("postgres"));
+            return Ok(Some("postgres".to_owned()));
         }
         Ok(None)
     }
@@ -120,7 +120,7 @@ fn warn_of_strategies_without_account(config_dir: &Path, people: &[Person]) {
     }
 }
 
-fn starts(data_dir: &Path, keys: &Keys, people: &[Person]) -> Result<Starts, UpError> {
+fn starts(args: &UpArgs, data_dir: &Path, keys: &Keys, people: &[Person]) -> Result<Starts, UpError> {
     let programs = Programs::usual()?;
     let mut ports = StablePorts::open(&data_dir.join("ports.json"));
     let postgres = PostgresOptions {
@@ -142,11 +142,8 @@ fn starts(data_dir: &Path, keys: &Keys, people: &[Person]) -> Result<Starts, UpE
     }
     let public_key = keys.nkey("admin")?.public;
     users.push(NatsUser { name: "admin".to_owned(), public_key, permissions: permissions_of_admin() });
-    let folder = data_dir.join("nats");
-    let port = ports.get("nats")?;
-    let mut settings = ServerSettings::new(port, folder.join("jetstream"));
-    settings.monitoring_port = Some(ports.get("nats_monitoring")?);
-    let nats = NatsOptions { folder, port, config: server_config(&users, &settings) };
+    let count = nats::count(data_dir, args.nats_nodes)?;
+    let nats = nats::options(data_dir, count, &mut ports, keys, &users)?;
     Ok(Starts { programs, nats, postgres })
 }
 
@@ -204,16 +201,16 @@ async fn prepare_store(
     Ok(())
 }
 
-async fn prepare_streams(nats: &NatsServer, keys: &Keys) -> Result<(), UpError> {
+async fn prepare_streams(nats: &NatsCluster, keys: &Keys) -> Result<(), UpError> {
     let seed = Bus::read_seed(&keys.nkey("admin")?.seed_file)?;
     let config = BusConfig {
-        url: nats.url(),
+        url: nats.urls(),
         name: "swarm up".to_owned(),
         nkey_seed: Some(seed),
         inbox_prefix: Some(inbox_prefix("admin")),
     };
     let (bus, _events) = Bus::connect(config).await?;
-    for change in bus::streams::apply(&bus, &specs()).await? {
+    for change in bus::streams::apply_replicated(&bus, &specs(), nats.size()).await? {
         eprintln!("stream {}: {}", change.name, change.diff.replace('\n', "; "));
     }
     Ok(())
@@ -221,7 +218,7 @@ async fn prepare_streams(nats: &NatsServer, keys: &Keys) -> Result<(), UpError> 
 
 fn write_files(
     data_dir: &Path,
-    nats: &NatsServer,
+    nats: &NatsCluster,
     postgres: &PostgresServer,
     keys: &Keys,
     secrets: &Secrets,
@@ -232,7 +229,7 @@ fn write_files(
     // For drills on the data itself: the administrator's login, which no process of the swarm gets.
     write_private(&keys.path("admin.url"), &postgres.admin_url(DATABASE))?;
     let files = Files {
-        nats_url: nats.url(),
+        nats_url: nats.urls(),
         nkey_file: keys.nkey("person-operator")?.seed_file,
         person_id: "operator".to_owned(),
         person_key_file: secrets.operator.private_file.clone(),
@@ -250,7 +247,7 @@ fn plan(
     args: &UpArgs,
     data_dir: &Path,
     config_dir: &Path,
-    nats: &NatsServer,
+    nats: &NatsCluster,
     postgres: &PostgresServer,
     keys: &Keys,
     secrets: &Secrets,
@@ -269,7 +266,7 @@ fn plan(
             ));
         }
         let mut env = BTreeMap::from([
-            ("SWARM_NATS_URL".to_owned(), nats.url()),
+            ("SWARM_NATS_URL".to_owned(), nats.urls()),
             ("SWARM_NKEY_FILE".to_owned(), text(&keys.nkey(spec.name)?.seed_file)),
             ("SWARM_HTTP_PORT".to_owned(), "0".to_owned()),
             ("SWARM_DATA_DIR".to_owned(), text(&data_dir.join("data"))),

@@ -4,6 +4,7 @@
 //! supervisor, which starts the agents. A second `swarm up` on the same folder goes on with the same ledger.
 
 mod house;
+pub(crate) mod nats;
 mod people;
 mod report;
 
@@ -13,6 +14,7 @@ use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::TypedValueParser;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use servers::{Child, Launch};
@@ -29,6 +31,8 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 const DRAIN_WITHIN: Duration = Duration::from_secs(14);
 /// Restarts of the supervisor or of a server that are borne within a minute.
 const DEATHS_BORNE: usize = 3;
+/// The same for one node of several: its death costs the others an election, not the swarm.
+const NODE_DEATHS_BORNE: usize = 10;
 
 /// `swarm up`.
 #[derive(Debug, Clone, Args)]
@@ -45,6 +49,10 @@ pub struct UpArgs {
     /// People with an account and a door, and what they start with.
     #[arg(long)]
     pub people: Option<PathBuf>,
+    /// NATS nodes: 1, or 3 that hold every message together and go on when one of them dies. When absent: as many as the
+    /// data folder has, 1 in a new one.
+    #[arg(long, value_name = "NODES", value_parser = clap::builder::PossibleValuesParser::new(["1", "3"]).map(|text| if text == "3" { 3_u8 } else { 1 }))]
+    pub nats_nodes: Option<u8>,
     /// End by itself after so many seconds.
     #[arg(long = "for", value_name = "SECONDS")]
     pub for_s: Option<u64>,
@@ -157,7 +165,7 @@ async fn live(
             return Ok(());
         }
         if let Some(server) = house.revive()? {
-            deaths.bear(house, server)?;
+            deaths.bear(house, &server)?;
             eprintln!("{server} died and was started again; the agents wait for it");
         }
         if let Some(status) = supervisor.try_wait()? {
@@ -178,15 +186,17 @@ async fn live(
 
 /// What died within the last minute.
 #[derive(Default)]
-struct Deaths(Vec<(&'static str, Instant)>);
+struct Deaths(Vec<(String, Instant)>);
 
 impl Deaths {
     /// Counts one death; too many of one kind are not borne.
-    fn bear(&mut self, house: &House, what: &'static str) -> Result<(), UpError> {
+    fn bear(&mut self, house: &House, what: &str) -> Result<(), UpError> {
         let now = Instant::now();
         self.0.retain(|(_, at)| now.duration_since(*at) < Duration::from_secs(60));
-        self.0.push((what, now));
-        if self.0.iter().filter(|(name, _)| *name == what).count() > DEATHS_BORNE {
+        self.0.push((what.to_owned(), now));
+        let is_node = house.nats.size() > 1 && house.nats.names().iter().any(|name| name == what);
+        let borne = if is_node { NODE_DEATHS_BORNE } else { DEATHS_BORNE };
+        if self.0.iter().filter(|(name, _)| name == what).count() > borne {
             let logs = house.log(what);
             let folder = logs.parent().and_then(Path::parent).unwrap_or(Path::new("."));
             return Err(UpError::NotReady(format!("{what} keeps dying; see the logs in {}", folder.display())));

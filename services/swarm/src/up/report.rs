@@ -72,10 +72,9 @@ fn measured(name: &str, pid: u64) -> Value {
 /// What runs where, in how much memory, and how long it took.
 pub(super) async fn summary(house: &House, connection: &Connection, ready_in: Duration) -> Value {
     let status = connection.request("swarm.status", &Value::Null).await.unwrap_or(Value::Null);
-    let mut processes = vec![
-        measured("nats-server", u64::from(house.nats.pid())),
-        measured("postgres", u64::from(house.postgres.pid())),
-    ];
+    let nodes = house.nats.names().into_iter().filter_map(|name| Some((house.nats.pid(&name)?, name)));
+    let mut processes: Vec<Value> = nodes.map(|(pid, name)| measured(&name, u64::from(pid))).collect();
+    processes.push(measured("postgres", u64::from(house.postgres.pid())));
     if let Some(pid) = status["supervisor_pid"].as_u64() {
         let (rss, pss) = memory(pid);
         processes.push(json!({ "name": "supervisor", "pid": pid, "rss_bytes": rss, "pss_bytes": pss }));
@@ -89,7 +88,7 @@ pub(super) async fn summary(house: &House, connection: &Connection, ready_in: Du
     let pss: u64 = processes.iter().filter_map(|p| p["pss_bytes"].as_u64()).sum();
     json!({
         "ready_ms": u64::try_from(ready_in.as_millis()).unwrap_or(u64::MAX),
-        "nats_url": house.nats.url(),
+        "nats_url": house.nats.urls(),
         "postgres_port": house.postgres.port(),
         "nats_ready_ms": u64::try_from(house.nats.ready_in().as_millis()).unwrap_or(u64::MAX),
         "postgres_ready_ms": u64::try_from(house.postgres.ready_in().as_millis()).unwrap_or(u64::MAX),
