@@ -6,7 +6,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use bus::Bus;
+use bus::{Bus, BusError};
+use domain::subject::Subject;
 use domain::time::Clock;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -17,6 +18,7 @@ use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::agent::is_command;
 use crate::meters;
 use crate::outbox::encoded;
 
@@ -92,7 +94,17 @@ impl Relay {
 
 struct Flight {
     id: Uuid,
-    sent: bool,
+    end: End,
+}
+
+/// How the try to publish a row ended.
+enum End {
+    /// The broker has it, or nobody would act on it any more.
+    Sent,
+    /// Nobody answered. That is not its fault.
+    Unanswered,
+    /// It was refused.
+    Failed,
 }
 
 /// The loop's state.
@@ -166,23 +178,28 @@ impl RelayLoop {
         let (bus, clock, agent) = (self.bus.clone(), Arc::clone(&self.clock), self.agent);
         self.flights.push(Box::pin(async move {
             let id = row.id;
-            let sent = publish(&bus, clock.as_ref(), agent, row, done.is_some()).await;
+            let end = publish(&bus, clock.as_ref(), agent, row, done.is_some()).await;
             drop(done);
-            Flight { id, sent }
+            Flight { id, end }
         }));
     }
 
     fn landed(&mut self, flight: Flight) {
-        if flight.sent {
-            self.put_off.remove(&flight.id);
-            self.published.push(flight.id);
-        } else {
-            self.known.remove(&flight.id);
-            let failed = self.put_off.get(&flight.id).map_or(0, |(failed, _)| *failed);
-            let pause = pause_after(failed);
-            self.put_off.insert(flight.id, (failed.saturating_add(1), Instant::now() + pause));
-            self.sweep_at = self.sweep_at.min(Instant::now() + pause);
+        let Flight { id, end } = flight;
+        if matches!(end, End::Sent) {
+            self.put_off.remove(&id);
+            self.published.push(id);
+            return;
         }
+        self.known.remove(&id);
+        let failed = self.put_off.get(&id).map_or(0, |(failed, _)| *failed);
+        // Waiting longer each time is for what is refused: the next leader may be there in a second.
+        let (failed, pause) = match end {
+            End::Failed => (failed.saturating_add(1), pause_after(failed)),
+            _ => (failed, SWEEP_SOON),
+        };
+        self.put_off.insert(id, (failed, Instant::now() + pause));
+        self.sweep_at = self.sweep_at.min(Instant::now() + pause);
     }
 
     /// Deletes what was published. What can't be deleted is kept and deleted later; published once more after a crash
@@ -234,12 +251,16 @@ fn pause_after(failed: u32) -> Duration {
     SWEEP_SOON.saturating_mul(1_u32.checked_shl(failed).unwrap_or(u32::MAX)).min(LONGEST_PAUSE)
 }
 
-/// Publishes one row; `true` when the broker has it or nobody would act on it any more.
-async fn publish(bus: &Bus, clock: &dyn Clock, agent: &'static str, row: OutboxRow, is_new: bool) -> bool {
+/// Publishes one row. A fact whose time is over is let go. A command never is: an earlier try may have been stored, which
+/// only the stream can tell by its id; and when none was, its reader refuses it as expired, keeps it as a dead letter and
+/// tells its person, as with everything that came too late.
+async fn publish(bus: &Bus, clock: &dyn Clock, agent: &'static str, row: OutboxRow, is_new: bool) -> End {
     if row.valid_until.is_some_and(|end| end < clock.now()) {
         tracing::warn!(subject = row.subject, id = %row.id, "an outbox message expired before it could be published");
-        meters::outbox_expired(agent);
-        return true;
+        if !Subject::parse(&row.subject).is_some_and(|subject| is_command(subject.route())) {
+            meters::outbox_expired(agent);
+            return End::Sent;
+        }
     }
     let valid_until = row.valid_until;
     let subject = row.subject.clone();
@@ -255,10 +276,15 @@ async fn publish(bus: &Bus, clock: &dyn Clock, agent: &'static str, row: OutboxR
         sent => sent,
     };
     match sent {
-        Ok(_) => true,
+        Ok(published) => {
+            if !published.duplicate && valid_until.is_some_and(|end| end < clock.now()) {
+                meters::outbox_expired(agent);
+            }
+            End::Sent
+        }
         Err(error) => {
             tracing::warn!(subject, error = crate::agent::chain(&error), "an outbox message stays and is tried again");
-            false
+            if matches!(error, BusError::PublishUnanswered { .. }) { End::Unanswered } else { End::Failed }
         }
     }
 }

@@ -244,6 +244,43 @@ async fn what_a_crash_left_in_the_outbox_is_published_at_the_next_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_expired_in_the_outbox_is_refused_by_its_reader() {
+    let house = House::new(Script::default()).await;
+    let now = SystemClock.now();
+    let envelope = Envelope {
+        header: domain::message::Header {
+            valid_until: Some(now.plus_ms(-1_000)),
+            ..build::root_header("late", "operator", now.plus_ms(-60_000))
+        },
+        subject: Subject::of(Route::Signal, Priority::Critical),
+        payload: Payload::TradingSignal(build::buy_signal("BTCUSDT", "100")),
+    };
+    let encoded = Bus::encode(&envelope);
+    let headers = encoded.headers.into_iter().map(|(name, value)| (name, value.into())).collect();
+    let row = store::OutboxRow {
+        id: encoded.id,
+        subject: encoded.subject,
+        headers: serde_json::Value::Object(headers),
+        payload: encoded.payload,
+        valid_until: envelope.header.valid_until,
+    };
+    let db = Db::connect(&house.role_url(), "test").await.unwrap();
+    let mut unit = db.begin().await.unwrap();
+    unit.outbox_put("buy_bot", &row).await.unwrap();
+    unit.commit().await.unwrap();
+    let running = house.start().await;
+    wait_until(BOUND, "its dead letter", || async { house.messages("DLQ", "dlq.>").await == 1 }).await;
+    let letter = house.context.get_stream("DLQ").await.unwrap();
+    let letter = letter.get_last_raw_message_by_subject("dlq.TRADING_CRITICAL.buy_bot").await.unwrap();
+    assert_eq!(letter.headers.get("swarm-code").map(ToString::to_string).as_deref(), Some("EXPIRED"));
+    wait_until(BOUND, "its notice", || async { house.messages("SYSTEM_LOW", "system.all.notice.low").await == 1 })
+        .await;
+    wait_until(BOUND, "an empty outbox", || async { db.outbox_pending("buy_bot", 10).await.unwrap().is_empty() }).await;
+    assert_eq!(house.calls(), 0);
+    running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rejected_signal_is_a_dead_letter_and_its_person_is_told() {
     let script = Script::default();
     let reject = Reject::new(RejectCode::UnknownInstrument, "token_address");
