@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use async_nats::service::ServiceExt;
+use async_nats::service::{Request, ServiceExt};
 use bus::Raw;
 use bus::codec::Arrival;
 use domain::ids::UserId;
 use domain::message::{Envelope, HaltChanged, Message};
 use domain::person::{Act, SignedAct};
 use domain::subject::{Priority, Route, Subject};
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use runtime::{HandleError, Means, Work};
 use serde_json::{Value, json};
 
@@ -29,7 +29,12 @@ pub const SUBJECTS: &[(&str, &str)] = &[
     ("swarm.agents", "the processes and what each of them lacks"),
 ];
 
-/// Answers until shutdown.
+/// How long a signal is offered to a stream that has no leader: whoever asks waits 5 s for an answer.
+const SIGNAL_WITHIN_MS: i64 = 4_000;
+/// Signals that wait for the stream at once; the next one is told so.
+const SIGNALS_WAITING: usize = 64;
+
+/// Answers until shutdown. Signals wait for the stream beside everything else: a halt must never stand behind them.
 ///
 /// # Errors
 /// [`HandleError::Fatal`] when the services can't be registered.
@@ -50,26 +55,60 @@ pub async fn run(shared: Arc<Shared>, work: Work) -> Result<(), HandleError> {
         let endpoint = service.endpoint_builder().name(name).metadata(metadata).add(*subject).await.map_err(fatal)?;
         endpoints.push(endpoint.map(move |request| (*subject, request)).boxed());
     }
-    let mut requests = futures::stream::select_all(endpoints);
+    let requests = futures::stream::select_all(endpoints);
+    let stop = work.shutdown.clone();
+    serve(requests, stop.cancelled_owned(), |subject, request, waiting| {
+        respond(Arc::clone(&shared), work.clone(), subject, request, waiting)
+    })
+    .await;
+    service.stop().await.map_err(fatal)
+}
+
+/// Has requests answered until `stop`: a signal beside everything else, told how many wait already; everything else one
+/// after the other.
+async fn serve<R, F>(
+    mut requests: impl Stream<Item = (&'static str, R)> + Unpin,
+    stop: impl Future<Output = ()>,
+    respond: impl Fn(&'static str, R, usize) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut signals = tokio::task::JoinSet::new();
+    let mut stop = std::pin::pin!(stop);
     loop {
         let (subject, request) = tokio::select! {
-            () = work.shutdown.cancelled() => break,
+            () = &mut stop => break,
+            Some(_) = signals.join_next() => continue,
             next = requests.next() => match next {
                 Some(next) => next,
                 None => break,
             },
         };
-        let headers = request.message.headers.as_ref();
-        let named = |name: &str| headers.and_then(|h| h.get(name)).map(|value| value.as_str().to_owned());
-        let request_head = SignalHead { id: named("Nats-Msg-Id"), content_type: named("content-type") };
-        let answer = answer(&shared, &work, subject, &request.message.payload, request_head).await;
         metrics::counter!("swarm_requests_total", "subject" => subject).increment(1);
-        let bytes = serde_json::to_vec(&answer).unwrap_or_default();
-        if let Err(error) = request.respond(Ok(bytes.into())).await {
-            tracing::warn!(%error, subject, "answer not sent");
+        let answering = respond(subject, request, signals.len());
+        if subject == "swarm.signal" {
+            signals.spawn(answering);
+        } else {
+            answering.await;
         }
     }
-    service.stop().await.map_err(fatal)
+    // Each of them ends within its own bound.
+    signals.join_all().await;
+}
+
+async fn respond(shared: Arc<Shared>, work: Work, subject: &'static str, request: Request, signals_waiting: usize) {
+    let headers = request.message.headers.as_ref();
+    let named = |name: &str| headers.and_then(|h| h.get(name)).map(|value| value.as_str().to_owned());
+    let head = SignalHead { id: named("Nats-Msg-Id"), content_type: named("content-type") };
+    let answer = if subject == "swarm.signal" && signals_waiting >= SIGNALS_WAITING {
+        Refused::new("NOT_STORED", "too many signals wait for the stream; send it again under the same id").json()
+    } else {
+        answer(&shared, &work, subject, &request.message.payload, head).await
+    };
+    let bytes = serde_json::to_vec(&answer).unwrap_or_default();
+    if let Err(error) = request.respond(Ok(bytes.into())).await {
+        tracing::warn!(%error, subject, "answer not sent");
+    }
 }
 
 /// The headers of a request that a signal keeps.
@@ -110,7 +149,7 @@ type Answer = Result<Result<Value, Refused>, HandleError>;
 async fn signal(work: &impl Means, payload: &[u8], head: SignalHead) -> Answer {
     let now = work.now();
     let id = head.id.unwrap_or_else(|| work.new_id().to_string());
-    let mut kept = vec![("Nats-Msg-Id".to_owned(), id)];
+    let mut kept = vec![("Nats-Msg-Id".to_owned(), id.clone())];
     if let Some(content_type) = head.content_type {
         kept.push(("content-type".to_owned(), content_type));
     }
@@ -123,7 +162,9 @@ async fn signal(work: &impl Means, payload: &[u8], head: SignalHead) -> Answer {
     };
     // The bytes go on as they came: the planner behind the stream makes the same id of them as was made here, and as it
     // makes of the same message at the plain door.
-    match work.forward(&raw, envelope.header.valid_until).await {
+    let soon = now.plus_ms(SIGNAL_WITHIN_MS);
+    let until = envelope.header.valid_until.map_or(soon, |end| end.min(soon));
+    match work.forward(&raw, Some(until)).await {
         Ok(published) => Ok(Ok(json!({
             "accepted": true,
             "id": envelope.header.message_id,
@@ -132,6 +173,11 @@ async fn signal(work: &impl Means, payload: &[u8], head: SignalHead) -> Answer {
             "seq": published.seq,
         }))),
         Err(error @ bus::BusError::TooLarge { .. }) => Ok(Err(Refused::new("OVERSIZED", &error.to_string()))),
+        Err(bus::BusError::PublishUnanswered { .. }) => {
+            let detail =
+                format!("no stream answered in time, and it may still be stored: send it again under the id {id}");
+            Ok(Err(Refused::new("NOT_CONFIRMED", &detail)))
+        }
         Err(error) => Ok(Err(Refused::new("NOT_STORED", &format!("the stream did not take it: {error}")))),
     }
 }
@@ -273,6 +319,9 @@ pub(crate) fn nobody() -> UserId {
 
 #[cfg(test)]
 mod tests {
+    use futures::stream;
+    use tokio::sync::{Semaphore, mpsc};
+
     use super::*;
 
     #[test]
@@ -299,5 +348,31 @@ mod tests {
         ] {
             assert_eq!(asked_halt(payload.as_bytes()).unwrap_err().code, code, "{payload}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_halt_does_not_stand_behind_signals_that_wait_for_the_stream() {
+        let leader = Arc::new(Semaphore::new(0));
+        let (told, mut answered) = mpsc::unbounded_channel();
+        let requests = stream::iter([("swarm.signal", ()), ("swarm.signal", ()), ("swarm.halt", ())]);
+        let elected = Arc::clone(&leader);
+        let serving = tokio::spawn(async move {
+            let requests = requests.chain(stream::pending());
+            serve(Box::pin(requests), std::future::pending(), |subject, (), waiting| {
+                let (leader, told) = (Arc::clone(&leader), told.clone());
+                async move {
+                    if subject == "swarm.signal" {
+                        leader.acquire().await.unwrap().forget();
+                    }
+                    told.send((subject, waiting)).unwrap();
+                }
+            })
+            .await;
+        });
+        assert_eq!(answered.recv().await, Some(("swarm.halt", 2)));
+        elected.add_permits(2);
+        assert_eq!(answered.recv().await.map(|(subject, _)| subject), Some("swarm.signal"));
+        assert_eq!(answered.recv().await.map(|(subject, _)| subject), Some("swarm.signal"));
+        serving.abort();
     }
 }

@@ -18,7 +18,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Files {
-    /// Where NATS listens.
+    /// Where NATS listens; the nodes of a cluster are separated by commas.
     pub nats_url: String,
     /// Seed of the person's NATS user.
     pub nkey_file: PathBuf,
@@ -87,11 +87,14 @@ impl Connection {
     /// [`PeopleError`].
     pub async fn open(files: &Files) -> Result<Self, PeopleError> {
         let seed = read(&files.nkey_file)?;
+        let servers = bus::servers(&files.nats_url).map_err(|error| PeopleError::Files(error.to_string()))?;
         let client = async_nats::ConnectOptions::with_nkey(seed.trim().to_owned())
             .custom_inbox_prefix(format!("_INBOX_{}", files.person_id))
             .request_timeout(Some(ANSWER_TIMEOUT))
             .connection_timeout(ANSWER_TIMEOUT)
-            .connect(&files.nats_url)
+            // Of several nodes one may hang: it is left for another after two unanswered pings.
+            .ping_interval(Duration::from_secs(2))
+            .connect(servers)
             .await
             .map_err(|error| PeopleError::Unreachable(error.to_string()))?;
         Ok(Self { client })

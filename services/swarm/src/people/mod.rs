@@ -9,6 +9,7 @@ mod text;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use domain::canonical::Sha256Digest;
@@ -206,7 +207,7 @@ async fn answer(command: &Command, common: &Common) -> Result<Value, PeopleError
 /// [`PeopleError`]; a no of the swarm is an answer. `swarm audit` reads tables, not the swarm: see [`audit::Auditor`].
 pub async fn perform(connection: &Connection, files: &Files, command: &Command) -> Result<Value, PeopleError> {
     match command {
-        Command::Signal(args) => connection.request_with_id("swarm.signal", &signal(args), args.id.as_deref()).await,
+        Command::Signal(args) => send_signal(connection, args).await,
         Command::Status => connection.request("swarm.status", &Value::Null).await,
         Command::Positions { user } => connection.request("swarm.positions", &json!({ "user": user })).await,
         Command::Approvals => connection.request("swarm.approvals", &Value::Null).await,
@@ -234,6 +235,39 @@ pub async fn perform(connection: &Connection, files: &Files, command: &Command) 
         }
         Command::Agents => connection.request("swarm.agents", &Value::Null).await,
         Command::Audit(_) => Err(PeopleError::Usage("audit is answered without the swarm".to_owned())),
+    }
+}
+
+/// How long a signal that nobody confirms is sent again.
+const SIGNAL_FOR: Duration = Duration::from_secs(20);
+/// Before it is.
+const SIGNAL_PAUSE: Duration = Duration::from_millis(500);
+
+/// Sends a signal until somebody says what became of it, always under one id: it may be stored although no answer came,
+/// and must not trade twice for that.
+async fn send_signal(connection: &Connection, args: &SignalArgs) -> Result<Value, PeopleError> {
+    let made_up = || runtime::clock::new_id(&runtime::clock::SystemClock).to_string();
+    let id = args.id.clone().unwrap_or_else(made_up);
+    let started = tokio::time::Instant::now();
+    loop {
+        let answer = connection.request_with_id("swarm.signal", &signal(args), Some(&id)).await;
+        let is_known = match &answer {
+            Ok(answer) => answer["code"] != "NOT_CONFIRMED",
+            Err(error) => !matches!(error, PeopleError::Unreachable(_)),
+        };
+        match answer {
+            answer if is_known => return answer,
+            answer if started.elapsed() < SIGNAL_FOR => {
+                let why = answer.map_or_else(|error| error.to_string(), |answer| answer["detail"].to_string());
+                eprintln!("not confirmed ({why}); sending it again under the id {id}");
+                tokio::time::sleep(SIGNAL_PAUSE).await;
+            }
+            Err(PeopleError::Unreachable(text)) => {
+                let text = format!("{text}; it may be stored all the same: repeat it with --id {id}, it trades once");
+                return Err(PeopleError::Unreachable(text));
+            }
+            answer => return answer,
+        }
     }
 }
 
