@@ -62,7 +62,7 @@ sim: tools ## The whole swarm in memory, SEEDS worlds from SEED on, each step ch
 prove: venv release ## Check what the product claims: make prove WHAT=main-job
 	@exec $(SWARM) prove $(WHAT) $(ARGS)
 
-chaos: venv release ## Kill, stop and cut off processes at random while signals flow: ARGS="--kills 200 --seed 7"
+chaos: venv release ## Kill, stop and cut off processes at random while signals flow: ARGS="--kills 200 --seed 7" or ARGS=--cluster
 	@exec target/release/chaos $(ARGS)
 
 # cargo-mutants only drives cargo: a debug build of it does, and is made in half the time.

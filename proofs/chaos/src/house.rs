@@ -42,6 +42,8 @@ pub struct Options {
     pub players: usize,
     /// Give JetStream a small disk of its own.
     pub mount: bool,
+    /// Three NATS nodes instead of one server.
+    pub cluster: bool,
 }
 
 /// A person's door and everything the swarm gave them.
@@ -80,18 +82,21 @@ impl House {
     pub async fn open(options: Options) -> Result<Self, Trouble> {
         let folder = options.folder.clone();
         let data = folder.join("data");
-        for made in [data.join("nats").join("jetstream"), folder.join("bin"), folder.join("clock")] {
+        let disk = (!options.cluster).then(|| data.join("nats").join("jetstream"));
+        for made in disk.into_iter().chain([data.clone(), folder.join("bin"), folder.join("clock")]) {
             std::fs::create_dir_all(&made).map_err(|error| Trouble::file(&made, error))?;
         }
         let mut lacks = vec![
             "Valkey: nothing in the swarm reads it yet, so it is neither started nor struck".to_owned(),
             "clock of NATS (it reads the clock without the C library), of PostgreSQL and of `swarm up`".to_owned(),
         ];
-        if !options.mount {
+        if options.cluster {
+            lacks.push("agents, Postgres, disk and links: with --cluster only NATS nodes are struck".to_owned());
+        } else if !options.mount {
             lacks.push("disk full: nothing was to be mounted".to_owned());
         }
         let means = Means {
-            disk: options.mount && mount_small(&data.join("nats").join("jetstream"), &mut lacks),
+            disk: options.mount && !options.cluster && mount_small(&data.join("nats").join("jetstream"), &mut lacks),
             clock: has_shim(&options.programs, &mut lacks),
         };
         let mut links = BTreeMap::new();
@@ -159,8 +164,41 @@ impl House {
                 let found = process::sessions(postmaster.pid, &["treasury", "online_trading", "buy_bot", "supervisor"]);
                 found.get(draw % found.len().max(1)).copied()
             }
+            Target::NatsLeader => self.nats_leader().await.map(|(_, process)| process),
+            Target::NatsFollower => {
+                let leader = self.nats_leader().await.map(|(name, _)| name)?;
+                let followers: Vec<&str> = NODES.into_iter().filter(|name| *name != leader).collect();
+                node(up, followers.get(draw % followers.len().max(1))?)
+            }
             Target::Link(..) => None,
         }
+    }
+
+    /// The monitoring port of each NATS node.
+    fn monitoring(&self) -> Vec<(&'static str, u16)> {
+        let ports = servers::StablePorts::open(&self.data.join("ports.json"));
+        NODES.into_iter().filter_map(|name| Some((name, ports.known(&format!("{name}_monitoring"))?))).collect()
+    }
+
+    /// The node that leads the commands, when two nodes say so: one that was cut off may still believe in itself.
+    pub async fn nats_leader(&self) -> Option<(&'static str, Process)> {
+        let monitoring = self.monitoring();
+        let views = tokio::task::spawn_blocking(move || {
+            monitoring.into_iter().filter_map(|(_, port)| servers::view(port)).collect::<Vec<_>>()
+        });
+        let stream = domain::subject::Stream::TradingCritical.name();
+        let views = views.await.ok()?;
+        let named: Vec<&str> = views.iter().filter_map(|view| view.streams.get(stream)?.leader.as_deref()).collect();
+        let name = NODES.into_iter().find(|name| named.iter().filter(|named| *named == name).count() >= 2)?;
+        let up = self.up.lock().await.pid();
+        Some((name, node(up, name)?))
+    }
+
+    /// What the NATS nodes lack; empty when all of them have everything.
+    pub async fn nodes_lack(&self) -> Vec<String> {
+        let monitoring = self.monitoring();
+        let lacks = tokio::task::spawn_blocking(move || servers::lacking(monitoring.into_iter()));
+        lacks.await.unwrap_or_else(|error| vec![error.to_string()])
     }
 
     /// Asks a service as the operator.
@@ -246,6 +284,18 @@ pub async fn wait_for(bound: Duration, mut look: impl AsyncFnMut() -> bool) -> b
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// The nodes of a cluster, as `swarm up` names them.
+const NODES: [&str; 3] = ["nats-server-1", "nats-server-2", "nats-server-3"];
+
+/// The process of a node: its configuration lies in a folder of its name.
+fn node(up: u32, name: &str) -> Option<Process> {
+    let is_it = |pid: &u32| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.contains(&format!("/nats-cluster/{name}/"))
+    };
+    process::children(up).into_iter().find(is_it).and_then(Process::of)
 }
 
 /// A file system of 64 MB at JetStream's folder, so that it can be full alone. Only root can do that.
@@ -359,7 +409,10 @@ fn write_programs(
         let mut text = String::from(
             "#!/bin/sh\n# An agent behind links that can be slow or deaf, with a clock that can be wrong.\n",
         );
-        let _ = writeln!(text, "export SWARM_NATS_URL=nats://127.0.0.1:{}", port(Server::Nats));
+        // A client of a cluster learns all nodes from the first: a link could not hold it.
+        if !options.cluster {
+            let _ = writeln!(text, "export SWARM_NATS_URL=nats://127.0.0.1:{}", port(Server::Nats));
+        }
         let _ = writeln!(
             text,
             "[ -z \"$SWARM_PG_URL\" ] || export SWARM_PG_URL=\"${{SWARM_PG_URL%@*}}@127.0.0.1:{}/${{SWARM_PG_URL##*/}}\"",
@@ -386,7 +439,7 @@ fn start(options: &Options, folder: &Path, data: &Path) -> Result<Child, Trouble
     let mut command = Command::new(folder.join("bin").join("swarm"));
     command.arg("--data-dir").arg(data).args(["up", "--market", "builtin", "--seed", &options.seed.to_string()]);
     command.arg("--config-dir").arg(&options.config_dir).arg("--people").arg(folder.join("people.toml"));
-    command.arg("--ready-file").arg(&ready);
+    command.arg("--ready-file").arg(&ready).args(["--nats-nodes", if options.cluster { "3" } else { "1" }]);
     Ok(servers::spawn(Launch {
         command,
         name: "swarm up".to_owned(),

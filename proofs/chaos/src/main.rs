@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use chaos::run::{Outcome, Plan, run};
 use clap::Parser;
 use domain::time::Clock;
+use rand::SeedableRng;
 
 /// Kill, stop and cut off a running swarm's processes at random while signals flow; then check every record.
 #[derive(Debug, Parser)]
 #[command(name = "chaos", version, about)]
 struct Arguments {
     /// How many faults.
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, default_value_if("cluster", "true", "10"))]
     kills: usize,
     /// Seed of every draw; made up when absent. Moments and interleaving are the machine's.
     #[arg(long)]
@@ -30,6 +31,10 @@ struct Arguments {
     /// Where each run makes a folder of its own. PostgreSQL must be able to enter it.
     #[arg(long, default_value = ".local/chaos")]
     folder: PathBuf,
+    /// Three NATS nodes: the one that leads is killed --kills times, 10 when that is absent, and others are killed or fall
+    /// silent in between.
+    #[arg(long)]
+    cluster: bool,
     /// Mount nothing: JetStream's disk is then never full.
     #[arg(long)]
     no_mount: bool,
@@ -118,6 +123,13 @@ fn plan(arguments: &Arguments) -> Result<Plan, String> {
     let seed = arguments.seed.unwrap_or(u64::try_from(now.0).unwrap_or(1) % 1_000_000);
     // A buy or so a second, and 20 an hour for each.
     let players = arguments.players.unwrap_or((arguments.kills / 4).clamp(6, 48));
+    let script = if arguments.cluster {
+        chaos::strike::at_nodes(arguments.kills, &mut rand_chacha::ChaCha8Rng::seed_from_u64(seed))
+    } else {
+        Vec::new()
+    };
+    // An outage of a cluster takes longer than one of an agent, and people go on all the while.
+    let players = if arguments.cluster { arguments.players.unwrap_or(24) } else { players };
     let folder = arguments.folder.join(format!("{seed}-{}", now.0));
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let folder = folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -130,6 +142,7 @@ fn plan(arguments: &Arguments) -> Result<Plan, String> {
         programs,
         config_dir: arguments.config_dir.clone(),
         mount: !arguments.no_mount,
-        script: Vec::new(),
+        cluster: arguments.cluster,
+        script,
     })
 }

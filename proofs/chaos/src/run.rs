@@ -49,6 +49,8 @@ pub struct Plan {
     pub config_dir: PathBuf,
     /// Give JetStream a small disk of its own, where the machine allows it.
     pub mount: bool,
+    /// Three NATS nodes instead of one server; their strikes fall one after the other.
+    pub cluster: bool,
     /// Strikes to deal instead of drawn ones.
     pub script: Vec<Strike>,
 }
@@ -80,6 +82,7 @@ async fn strike_and_check(plan: &Plan, tell: bool, dealt: &mut Vec<String>) -> R
         seed: plan.seed,
         players: plan.players,
         mount: plan.mount,
+        cluster: plan.cluster,
     };
     let house = Arc::new(House::open(options).await?);
     let _mount = Mount(Arc::clone(&house));
@@ -176,7 +179,8 @@ impl Storm<'_> {
         let mut next_tell = Instant::now() + TELL_EVERY;
         let mut skipped = 0;
         while healed.len() < wanted {
-            let room = healed.len() + open.len() < wanted && open.len() < OPEN_WOUNDS;
+            let most = if self.plan.cluster { 1 } else { OPEN_WOUNDS };
+            let room = healed.len() + open.len() < wanted && open.len() < most;
             let strike = if !room || busy.contains(&Target::Up) {
                 None
             } else if self.plan.script.is_empty() {

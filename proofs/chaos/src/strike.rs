@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use rand::Rng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use tokio::time::{Duration, Instant};
 
@@ -44,6 +44,10 @@ pub enum Target {
     Up,
     /// The NATS server.
     Nats,
+    /// The node of a NATS cluster that leads the commands right now.
+    NatsLeader,
+    /// A node that follows.
+    NatsFollower,
     /// The folder JetStream writes to.
     NatsDisk,
     /// The PostgreSQL server.
@@ -61,6 +65,8 @@ impl fmt::Display for Target {
             Self::Supervisor => f.write_str("supervisor"),
             Self::Up => f.write_str("swarm up"),
             Self::Nats => f.write_str("nats"),
+            Self::NatsLeader => f.write_str("nats leader"),
+            Self::NatsFollower => f.write_str("nats follower"),
             Self::NatsDisk => f.write_str("jetstream disk"),
             Self::Postgres => f.write_str("postgres"),
             Self::PostgresBackend => f.write_str("postgres backend"),
@@ -144,6 +150,21 @@ impl fmt::Display for Strike {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.target, self.fault)
     }
+}
+
+/// Strikes at the nodes of a cluster: `kills` times the leader, and beside that followers killed, and nodes that fall
+/// silent for longer than an election takes, as one that the network has cut off.
+#[must_use]
+pub fn at_nodes(kills: usize, rng: &mut ChaCha8Rng) -> Vec<Strike> {
+    let silent = |rng: &mut ChaCha8Rng| Fault::Stop(Duration::from_millis(rng.random_range(10_000..16_000)));
+    let mut strikes = vec![Strike { target: Target::NatsLeader, fault: Fault::Kill }; kills];
+    for _ in 0..kills.div_ceil(4) {
+        strikes.push(Strike { target: Target::NatsFollower, fault: Fault::Kill });
+        strikes.push(Strike { target: Target::NatsLeader, fault: silent(rng) });
+    }
+    strikes.push(Strike { target: Target::NatsFollower, fault: silent(rng) });
+    strikes.shuffle(rng);
+    strikes
 }
 
 /// What this machine allows.
@@ -306,6 +327,14 @@ mod tests {
         };
         assert_eq!(drawn(7), drawn(7));
         assert_ne!(drawn(7), drawn(8));
+    }
+
+    #[test]
+    fn a_cluster_is_struck_at_its_leader_as_often_as_asked() {
+        let strikes = at_nodes(10, &mut ChaCha8Rng::seed_from_u64(7));
+        let kills = strikes.iter().filter(|s| s.target == Target::NatsLeader && s.fault == Fault::Kill).count();
+        assert_eq!((kills, strikes.len()), (10, 17));
+        assert_eq!(strikes, at_nodes(10, &mut ChaCha8Rng::seed_from_u64(7)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -61,7 +61,16 @@ pub async fn deal(
     let ready = since.elapsed();
     let passed = tokio::time::timeout(HEAL_WITHIN, tracker.went_through(since)).await;
     passed.map_err(|_| what("a signal through"))?;
-    Ok(Some((ready, since.elapsed())))
+    let through = since.elapsed();
+    // A second node that falls before the first has caught up is another experiment: two of three are no majority.
+    if is_node(strike.target) && !wait_for(HEAL_WITHIN, async || house.nodes_lack().await.is_empty()).await {
+        return Err(what(&format!("whole ({})", house.nodes_lack().await.join(", "))));
+    }
+    Ok(Some((ready, through)))
+}
+
+const fn is_node(target: Target) -> bool {
+    matches!(target, Target::NatsLeader | Target::NatsFollower)
 }
 
 /// Does it and ends it; the moment from which recovery counts. `None`: there was nothing to strike.
@@ -91,6 +100,10 @@ async fn inflict(
             // One that is taken for hung is killed by the supervisor while it is stopped: recovery counts from the stop.
             let killed = wait_for(time, async || !process.runs()).await;
             let continued = process.signal(Signal::SIGCONT);
+            // A node that falls silent is replaced while it is silent, not when it speaks again.
+            if is_node(target) {
+                return Ok(Some(fell));
+            }
             Ok(Some(if killed && agent && !continued { fell } else { Instant::now() }))
         }
         (Fault::DiskFull(time), _) => {
@@ -157,6 +170,7 @@ pub async fn missing(house: &House, target: Target, gone: Option<Process>) -> Op
         return Some(format!("no agents: {answer}"));
     }
     let is_new = match (target, gone) {
+        (Target::NatsLeader, _) => house.nats_leader().await.is_some_and(|(_, process)| Some(process) != gone),
         (Target::Supervisor | Target::Nats | Target::Postgres, Some(old)) => {
             house.process(target, 0).await.is_some_and(|process| process != old)
         }
