@@ -459,10 +459,37 @@ fn told(event: &Event) -> Option<BusEvent> {
         Event::Closed => Some(BusEvent::Fatal("the connection is closed for good".to_owned())),
         Event::ServerError(error) => {
             let text = error.to_string();
-            let lower = text.to_ascii_lowercase();
-            (lower.contains("permissions violation") || lower.contains("authorization violation"))
-                .then_some(BusEvent::Fatal(text))
+            is_missing_right(&text).then_some(BusEvent::Fatal(text))
         }
         _ => None,
+    }
+}
+
+/// Whether the server refused what this process needs. An answer to an inbox may be refused at any time: the right to
+/// give it ends with the connection that the question came through (a restart of the server, a cut link), and whoever
+/// asked has stopped waiting. No process may die of that.
+fn is_missing_right(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    if lower.contains("authorization violation") {
+        return true;
+    }
+    lower.contains("permissions violation") && !lower.contains("violation for publish to \"_inbox")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_answer_is_no_missing_right() {
+        for (text, missing) in [
+            ("nats: Permissions Violation for Publish to \"_INBOX_operator.Ksg0.c5P\"", false),
+            ("nats: Permissions Violation for Publish to \"trading.treasury.intent.critical\"", true),
+            ("nats: Permissions Violation for Subscription to \"_INBOX_other.>\"", true),
+            ("nats: Authorization Violation", true),
+            ("nats: something else", false),
+        ] {
+            assert_eq!(is_missing_right(text), missing, "{text}");
+        }
     }
 }
