@@ -2,7 +2,7 @@
 //!
 //! | operation | result | rounding |
 //! |---|---|---|
-//! | `Usd + Usd`, `Usd - Usd` | `Usd` | none; overflow is an error |
+//! | `Usd + Usd`, `Usd - Usd` | `Usd` | none; a sum that no 28 digits hold is an error |
 //! | `Price.notional_up(Quantity)` | `Usd` | to 8 decimals, away from zero: what an order may cost at worst |
 //! | `Price.notional_down(Quantity)` | `Usd` | to 8 decimals, towards zero: what a sale brings at least |
 //! | `Quantity.floor_to(step)` | `Quantity` | down to a multiple of the step: an order never grows |
@@ -12,6 +12,9 @@
 //! base asset, never in atomic units. At most 28 significant digits and 18 decimals, so that every amount fits the
 //! ledger's `NUMERIC(38,18)`.
 
+mod exact;
+
+use std::cmp::Ordering;
 use std::fmt;
 
 use rust_decimal::{Decimal, RoundingStrategy};
@@ -202,7 +205,7 @@ impl Usd {
     /// # Errors
     /// [`MoneyError::OutOfRange`].
     pub fn plus(self, other: Self) -> Result<Self, MoneyError> {
-        self.0.checked_add(other.0).ok_or(MoneyError::OutOfRange).and_then(Self::new)
+        exact_sum(self.0, other.0).and_then(Self::new)
     }
 
     /// Difference.
@@ -210,7 +213,7 @@ impl Usd {
     /// # Errors
     /// [`MoneyError::OutOfRange`].
     pub fn minus(self, other: Self) -> Result<Self, MoneyError> {
-        self.0.checked_sub(other.0).ok_or(MoneyError::OutOfRange).and_then(Self::new)
+        exact_sum(self.0, -other.0).and_then(Self::new)
     }
 
     /// This amount times `factor`, rounded to 8 decimals in the named direction.
@@ -219,7 +222,27 @@ impl Usd {
     /// [`MoneyError::OutOfRange`].
     pub fn times(self, factor: Decimal, direction: RoundingStrategy) -> Result<Self, MoneyError> {
         let product = self.0.checked_mul(factor).ok_or(MoneyError::OutOfRange)?;
-        Self::new(product.round_dp_with_strategy(USD_DECIMALS, direction))
+        let rounded = product.round_dp_with_strategy(USD_DECIMALS, direction);
+        if product.scale() == self.0.scale() + factor.scale() {
+            return Self::new(rounded);
+        }
+        // More digits than a decimal holds: the product was rounded to nearest before, and may lie on the wrong side.
+        let negative = self.0.is_sign_negative() != factor.is_sign_negative();
+        let mut unit = Decimal::new(1, USD_DECIMALS);
+        unit.set_sign_negative(negative);
+        let (shrinks, grows) = match direction {
+            RoundingStrategy::ToZero => (true, false),
+            RoundingStrategy::AwayFromZero => (false, true),
+            RoundingStrategy::ToNegativeInfinity => (!negative, negative),
+            RoundingStrategy::ToPositiveInfinity => (negative, !negative),
+            _ => (false, false),
+        };
+        let corrected = match exact::compare_product(self.0, factor, rounded) {
+            Ordering::Less if shrinks => rounded.checked_sub(unit),
+            Ordering::Greater if grows => rounded.checked_add(unit),
+            _ => Some(rounded),
+        };
+        Self::new(corrected.ok_or(MoneyError::OutOfRange)?)
     }
 
     /// Below zero.
@@ -314,7 +337,7 @@ impl Quantity {
     /// # Errors
     /// [`MoneyError::OutOfRange`].
     pub fn plus(self, other: Self) -> Result<Self, MoneyError> {
-        self.0.checked_add(other.0).ok_or(MoneyError::OutOfRange).and_then(Self::new)
+        exact_sum(self.0, other.0).and_then(Self::new)
     }
 
     /// Difference.
@@ -322,7 +345,7 @@ impl Quantity {
     /// # Errors
     /// [`MoneyError::Negative`] when `other` is larger.
     pub fn minus(self, other: Self) -> Result<Self, MoneyError> {
-        self.0.checked_sub(other.0).ok_or(MoneyError::OutOfRange).and_then(Self::new)
+        exact_sum(self.0, -other.0).and_then(Self::new)
     }
 
     /// The largest multiple of `step` not above this quantity. A zero step leaves the quantity.
@@ -339,8 +362,8 @@ impl Quantity {
         let raw = amount.0.checked_div(price.0).ok_or(MoneyError::OutOfRange)?;
         let cut = raw.round_dp_with_strategy(MAX_SCALE, RoundingStrategy::ToZero);
         // A 28-digit division rounds to nearest; step back when that bought more than the amount pays for.
-        let exact = cut.checked_mul(price.0).ok_or(MoneyError::OutOfRange)? <= amount.0;
-        Self::new(if exact { cut } else { cut - Decimal::new(1, MAX_SCALE) })
+        let paid_for = amount.is_negative() || exact::compare_product(cut, price.0, amount.0) != Ordering::Greater;
+        Self::new(if paid_for { cut } else { cut - Decimal::new(1, cut.scale()) })
     }
 
     /// No quantity.
@@ -348,6 +371,15 @@ impl Quantity {
     pub fn is_zero(self) -> bool {
         self.0.is_zero()
     }
+}
+
+/// The sum, when 28 digits hold it: an addition rounds in silence otherwise.
+fn exact_sum(first: Decimal, second: Decimal) -> Result<Decimal, MoneyError> {
+    let sum = first.checked_add(second).ok_or(MoneyError::OutOfRange)?;
+    if sum.scale() < first.scale().max(second.scale()) && !first.is_zero() && !second.is_zero() {
+        return Err(MoneyError::OutOfRange);
+    }
+    Ok(sum)
 }
 
 fn floor_multiple(value: Decimal, unit: Decimal) -> Option<Decimal> {
@@ -387,12 +419,43 @@ mod tests {
 
     #[test]
     fn an_affordable_quantity_never_costs_more_than_the_amount() {
-        for (amount, price) in [("600", "61001.01"), ("1", "3"), ("10000", "0.00000007"), ("999.99", "7777.7777")] {
+        for (amount, price) in [
+            ("600", "61001.01"),
+            ("1", "3"),
+            ("10000", "0.00000007"),
+            ("999.99", "7777.7777"),
+            ("999999999999.9999999999999999", "3"),
+        ] {
             let amount = Usd::parse(amount).unwrap();
             let price = Price::parse(price).unwrap();
             let quantity = Quantity::affordable(amount, price).unwrap();
-            assert!(quantity.value() * price.value() <= amount.value(), "{amount} at {price}");
+            let cost = exact::compare_product(quantity.value(), price.value(), amount.value());
+            assert_ne!(cost, Ordering::Greater, "{amount} at {price}");
         }
+    }
+
+    #[test]
+    fn rounding_is_right_to_the_last_digit_where_no_decimal_holds_the_product() {
+        for (price, quantity, down, up) in [
+            // 0.0000009999999999999999999, rounded to nearest 0.000001.
+            ("0.000000000000000001", "999999999999.9999999999999999", "0.00000099", "0.000001"),
+            ("0.000000000000000001", "0.000000000000000001", "0", "0.00000001"),
+            ("999999999999.9999999999999999", "0.9", "899999999999.99999999", "900000000000"),
+        ] {
+            let (price, quantity) = (Price::parse(price).unwrap(), Quantity::parse(quantity).unwrap());
+            assert_eq!(price.notional_down(quantity).unwrap().to_string(), down);
+            assert_eq!(price.notional_up(quantity).unwrap().to_string(), up);
+        }
+    }
+
+    #[test]
+    fn a_sum_is_exact_or_an_error() {
+        let (large, small) = (Usd::parse("100000000000").unwrap(), Usd::parse("0.000000000000000001").unwrap());
+        assert_eq!(large.plus(small), Err(MoneyError::OutOfRange));
+        assert_eq!(large.minus(small), Err(MoneyError::OutOfRange));
+        assert_eq!(large.plus(Usd::ZERO), Ok(large));
+        assert_eq!(large.minus(large), Ok(Usd::ZERO));
+        assert_eq!(small.plus(Usd::dollars(1)).unwrap().to_string(), "1.000000000000000001");
     }
 
     #[test]

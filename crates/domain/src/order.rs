@@ -277,7 +277,8 @@ pub struct OrderStatus {
     pub fills: Vec<Fill>,
 }
 
-/// Hundredths of a percent by which `worst` is worse than `mark` for `side`, rounded up; 0 when it is better.
+/// Hundredths of a percent by which `worst` is worse than `mark` for `side`, rounded up; 0 when it is better, the largest
+/// there is when it does not fit.
 #[must_use]
 pub fn slippage_bps(side: Side, worst: Price, mark: Price) -> u32 {
     let gap = match side {
@@ -287,6 +288,26 @@ pub fn slippage_bps(side: Side, worst: Price, mark: Price) -> u32 {
     if gap <= Decimal::ZERO {
         return 0;
     }
-    let bps = (gap * Decimal::from(10_000) / mark.value()).ceil();
-    u32::try_from(bps).unwrap_or(u32::MAX)
+    let bps = gap.checked_mul(Decimal::from(10_000)).and_then(|gap| gap.checked_div(mark.value()));
+    bps.and_then(|bps| u32::try_from(bps.ceil()).ok()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slippage_is_rounded_up_and_has_an_end() {
+        let price = |text| Price::parse(text).unwrap();
+        for (side, worst, mark, want) in [
+            (Side::Buy, "101", "100", 100),
+            (Side::Sell, "99", "100", 100),
+            (Side::Buy, "100.000001", "100", 1),
+            (Side::Buy, "99", "100", 0),
+            // No decimal holds this quotient.
+            (Side::Buy, "1000000000000", "0.000000000000000001", u32::MAX),
+        ] {
+            assert_eq!(slippage_bps(side, price(worst), price(mark)), want, "{side} {worst} {mark}");
+        }
+    }
 }
