@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use rust_decimal::Decimal;
 use venues::VenueError;
 use venues::book::{Applied, BookSync, Books, OrderBook};
-use venues::feed::{FeedEvent, FeedKind, Level, parse_line, parse_message, write_line};
+use venues::feed::{FeedEvent, FeedKind, Level, Recording, parse_line, parse_message, write_line};
 
 fn symbol() -> Symbol {
     Symbol::parse("BTCUSDT").unwrap()
@@ -93,6 +93,26 @@ fn what_cannot_be_read_is_refused() {
     assert!(matches!(parse_line("x {}", None), Err(VenueError::Malformed { .. })));
     assert!(matches!(parse_line("17", None), Err(VenueError::Malformed { .. })));
     assert!(matches!(parse_line("\n", None), Ok(None)));
+}
+
+#[test]
+fn a_refusal_does_not_repeat_what_was_sent_at_length() {
+    let long = "9".repeat(100_000);
+    for json in
+        [format!(r#"{{"e":"trade","t":"{long}"}}"#), format!(r#"{{"{long}"#), format!(r#"{{"e":"{long}","u":[]}}"#)]
+    {
+        let error = parse_message(5, &json, None).unwrap_err().to_string();
+        assert!(error.len() < 400, "{} bytes", error.len());
+    }
+}
+
+#[test]
+fn a_line_without_an_end_ends_the_recording() {
+    let endless = std::io::BufReader::new(std::io::repeat(b'x'));
+    let mut recording = Recording::of(Box::new(endless), std::path::Path::new("btcusdt.gz"));
+    let error = recording.next().unwrap().unwrap_err().to_string();
+    assert!(error.contains("line 1 is longer than"), "{error}");
+    assert!(recording.next().is_none());
 }
 
 #[test]

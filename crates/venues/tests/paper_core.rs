@@ -4,6 +4,7 @@
 mod common;
 
 use common::{GTC, IOC, MARKET, book, config, depth, event, instrument, order, symbol, trade};
+use domain::market::Venue;
 use domain::money::{Price, Quantity};
 use domain::order::{OrderState, OrderStatus, Side};
 use domain::time::UnixMs;
@@ -11,7 +12,7 @@ use proptest::prelude::*;
 use rust_decimal::Decimal;
 use venues::exchange::{OrderRequest, Outcome};
 use venues::feed::{FeedEvent, FeedKind, Level};
-use venues::paper::{Decision, Effect, PaperConfig, PaperCore};
+use venues::paper::{Decision, Effect, Misfit, PaperConfig, PaperCore, State};
 
 const NOW: UnixMs = UnixMs(1_000);
 
@@ -353,5 +354,27 @@ proptest! {
             prop_assert_eq!(other.state(), &replayed);
         }
         prop_assert_eq!(&replayed, rig.core.state());
+    }
+}
+
+#[test]
+fn an_account_holds_and_locks_no_more_than_there_is_and_no_less_than_nothing() {
+    for amount in ["-1", "1000000000001", "79228162514264337593543950335"] {
+        let amount: Decimal = amount.parse().unwrap();
+        let mut state = State::new(Venue::Paper);
+        let opened = |amount| Effect::Opened { venue: Venue::Paper, balances: [("USDT".to_owned(), amount)].into() };
+        assert!(matches!(state.apply(&opened(amount)), Err(Misfit::Money(_))), "{amount}");
+        state.apply(&opened(Decimal::ONE)).unwrap();
+        let accepted = Effect::Accepted {
+            request: order(1, Side::Buy, GTC, "1", "100"),
+            venue_order_id: 1,
+            base: "BTC".into(),
+            quote: "USDT".into(),
+            locked: amount,
+            at: NOW,
+        };
+        let before = state.clone();
+        assert!(matches!(state.apply(&accepted), Err(Misfit::Money(_))), "{amount}");
+        assert_eq!(state, before);
     }
 }

@@ -5,7 +5,7 @@ mod source;
 
 use domain::market::Symbol;
 
-pub use rest::RestClient;
+pub use rest::{RestClient, read_instruments};
 pub use source::BinanceSource;
 
 /// Where the data comes from and how patient we are.

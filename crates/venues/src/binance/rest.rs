@@ -150,7 +150,14 @@ struct SymbolInfo {
 }
 
 /// Reads exchangeInfo. An instrument that does not trade is left out; every one asked for must be in the answer.
-fn read_instruments(body: &str, symbols: &[Symbol], venue: Venue) -> Result<Vec<(Instrument, Filters)>, VenueError> {
+///
+/// # Errors
+/// [`VenueError::Malformed`], [`VenueError::UnknownInstrument`].
+pub fn read_instruments(
+    body: &str,
+    symbols: &[Symbol],
+    venue: Venue,
+) -> Result<Vec<(Instrument, Filters)>, VenueError> {
     let info: ExchangeInfo =
         serde_json::from_str(body).map_err(|error| VenueError::Malformed { what: format!("exchangeInfo: {error}") })?;
     let mut out = Vec::new();

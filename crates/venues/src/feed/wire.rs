@@ -283,7 +283,8 @@ fn stream_symbol(stream: &str) -> Option<Symbol> {
     Symbol::parse(&stream.split('@').next()?.to_ascii_uppercase())
 }
 
+/// Both are cut: a reader's own words repeat what they stumbled over, however long it is.
 fn malformed(what: &str, text: &str) -> VenueError {
-    let head: String = text.chars().take(80).collect();
-    VenueError::Malformed { what: format!("{what}: {head}") }
+    let head = |text: &str, most| text.chars().take(most).collect::<String>();
+    VenueError::Malformed { what: format!("{}: {}", head(what, 160), head(text, 80)) }
 }

@@ -91,8 +91,8 @@ impl PaperCore {
         if config.reject_bps > 10_000 || config.lost_reply_bps > 10_000 {
             return bad("a probability is at most 10000 hundredths of a percent");
         }
-        if config.opening.values().any(|amount| amount.is_sign_negative()) {
-            return bad("an opening balance is negative");
+        if config.opening.values().any(|&amount| Quantity::new(amount).is_err()) {
+            return bad("an opening balance is negative or over a trillion");
         }
         let mut rules = BTreeMap::new();
         for instrument in &config.instruments {

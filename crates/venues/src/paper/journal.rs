@@ -56,7 +56,8 @@ impl Journal {
         file.read_to_end(&mut bytes).map_err(wrap)?;
         let whole = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
         let mut journal = Self { file, path: path.to_owned(), head: [0; 32], broken: false };
-        let decisions = journal.read(&bytes[..whole])?;
+        let decisions;
+        (decisions, journal.head) = parse(&bytes[..whole], path)?;
         if whole < bytes.len() {
             tracing::warn!(path = %path.display(), cut_bytes = bytes.len() - whole, "cut a torn line off the journal");
             journal.file.set_len(whole as u64).map_err(wrap)?;
@@ -117,23 +118,28 @@ impl Journal {
             VenueError::file(&self.path, error)
         })
     }
+}
 
-    fn read(&mut self, bytes: &[u8]) -> Result<Vec<Vec<Effect>>, VenueError> {
-        let mut decisions = Vec::new();
-        for (at, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
-            let corrupt = |reason: String| VenueError::JournalCorrupt { path: self.path.clone(), line: at + 1, reason };
-            let line = line.strip_suffix(b"\n").unwrap_or(line);
-            let line = std::str::from_utf8(line).map_err(|_| corrupt("not text".to_owned()))?;
-            let (sum, json) = line.split_once(' ').ok_or_else(|| corrupt("no checksum".to_owned()))?;
-            let head = link(&self.head, json.as_bytes());
-            if sum != sum_text(&head) {
-                return Err(corrupt("the checksum does not match".to_owned()));
-            }
-            decisions.push(serde_json::from_str(json).map_err(|error| corrupt(error.to_string()))?);
-            self.head = head;
+/// Reads whole lines of a journal: the decisions, and the head of the chain of checksums after them. `path` is for the
+/// error alone.
+///
+/// # Errors
+/// [`VenueError::JournalCorrupt`].
+pub fn parse(bytes: &[u8], path: &Path) -> Result<(Vec<Vec<Effect>>, [u8; 32]), VenueError> {
+    let mut decisions = Vec::new();
+    let mut head = [0; 32];
+    for (at, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+        let corrupt = |reason: String| VenueError::JournalCorrupt { path: path.to_owned(), line: at + 1, reason };
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = std::str::from_utf8(line).map_err(|_| corrupt("not text".to_owned()))?;
+        let (sum, json) = line.split_once(' ').ok_or_else(|| corrupt("no checksum".to_owned()))?;
+        head = link(&head, json.as_bytes());
+        if sum != sum_text(&head) {
+            return Err(corrupt("the checksum does not match".to_owned()));
         }
-        Ok(decisions)
+        decisions.push(serde_json::from_str(json).map_err(|error| corrupt(error.to_string()))?);
     }
+    Ok((decisions, head))
 }
 
 /// The name of a new file is on disk only when its folder is.

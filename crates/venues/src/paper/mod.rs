@@ -14,7 +14,7 @@
 //! Everything that was answered is kept, of orders that ended for 7 days.
 
 mod core;
-mod journal;
+pub mod journal;
 mod liquidity;
 mod state;
 mod venue;

@@ -205,6 +205,9 @@ impl State {
                 if *venue != self.venue {
                     return Err(Misfit::Venue(*venue));
                 }
+                for &balance in balances.values() {
+                    Quantity::new(balance)?;
+                }
                 self.balances.clone_from(balances);
                 self.opened = true;
             }
@@ -212,13 +215,18 @@ impl State {
                 if *venue != self.venue {
                     return Err(Misfit::Venue(*venue));
                 }
-                self.resume(orders)?;
-                self.balances.clone_from(balances);
-                self.last_id = *last_id;
-                self.traded = traded.iter().cloned().collect();
-                self.opened = true;
+                let amounts = balances.values().chain(traded.iter().map(|(_, sum)| sum));
+                amounts.chain(orders.iter().map(|order| &order.locked)).try_for_each(summable)?;
+                let mut resumed = Self::new(self.venue);
+                resumed.resume(orders)?;
+                resumed.balances.clone_from(balances);
+                resumed.last_id = *last_id;
+                resumed.traded = traded.iter().cloned().collect();
+                resumed.opened = true;
+                *self = resumed;
             }
             Effect::Accepted { request, venue_order_id, base, quote, locked, at } => {
+                Quantity::new(*locked)?;
                 let order = Order {
                     state: OrderState::Open,
                     code: None,
@@ -416,6 +424,12 @@ impl State {
     pub fn fills_of(&self, order_id: OrderId) -> Vec<Fill> {
         self.fills.iter().filter(|fill| fill.order_id == order_id).cloned().collect()
     }
+}
+
+/// Far below what a decimal holds, so that any sum of such amounts is one: more than the account of any run.
+fn summable(amount: &Decimal) -> Result<(), Misfit> {
+    let most = Decimal::from(1_000_000_000_000_000_000_u64);
+    if amount.abs() > most { Err(Misfit::Money(MoneyError::OutOfRange)) } else { Ok(()) }
 }
 
 impl Order {
