@@ -111,6 +111,50 @@ struct RawInstrument {
     level_quantity: Quantity,
 }
 
+impl Raw {
+    /// What is out of the bounds in which the desk, its market and its exchange work.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut check = |holds: bool, fault: &str| {
+            if !holds {
+                faults.push(fault.to_owned());
+            }
+        };
+        let day = 1_000..=domain::time::DAY_MS;
+        let intervals = &self.candle_intervals_ms;
+        check((1..=60_000).contains(&self.step_ms), "step_ms: from 1 to 60000");
+        check(
+            (1..=16).contains(&intervals.len()) && intervals.iter().all(|ms| day.contains(ms)),
+            "candle_intervals_ms: 1 to 16 of them, each from 1000 to a day",
+        );
+        let percent = Decimal::ZERO..=Decimal::TEN;
+        check(percent.contains(&self.paper.maker_fee_percent), "paper.maker_fee_percent: from 0 to 10");
+        check(percent.contains(&self.paper.taker_fee_percent), "paper.taker_fee_percent: from 0 to 10");
+        let [least, most] = self.paper.latency_ms;
+        check(least <= most && most <= 60_000, "paper.latency_ms: lowest first, at most 60000");
+        check(self.paper.reject_bps <= 10_000, "paper.reject_bps: at most 10000");
+        check(self.paper.lost_reply_bps <= 10_000, "paper.lost_reply_bps: at most 10000");
+        let trillion = Decimal::from(domain::money::MAX_MAGNITUDE);
+        check((Decimal::ZERO..=trillion).contains(&self.paper.opening_usd), "paper.opening_usd: from 0 to 1e12");
+        for instrument in &self.instrument {
+            let mut check = |holds: bool, what: &str| check(holds, &format!("{}: {what}", instrument.symbol));
+            let amounts = Decimal::new(1, 8)..=Decimal::from(1_000_000_000);
+            check(amounts.contains(&instrument.start_price.value()), "start_price: from 0.00000001 to 1e9");
+            check(amounts.contains(&instrument.tick), "tick: from 0.00000001 to 1e9");
+            check(amounts.contains(&instrument.step), "step: from 0.00000001 to 1e9");
+            check(amounts.contains(&instrument.level_quantity.value()), "level_quantity: from 0.00000001 to 1e9");
+            check(
+                instrument.min_notional >= Decimal::ZERO && instrument.min_notional <= *amounts.end(),
+                "min_notional: from 0 to 1e9",
+            );
+            check(instrument.volatility_milli_percent <= 1_000, "volatility_milli_percent: at most 1000");
+            check((1..=1_000).contains(&instrument.spread_ticks), "spread_ticks: from 1 to 1000");
+            check((1..=1_000).contains(&instrument.levels), "levels: from 1 to 1000");
+        }
+        faults
+    }
+}
+
 impl Config {
     /// Reads `desk.toml` from `config_dir` and the public permit keys from `keys_file` (one of 64 hex digits a line).
     /// `market` and `seed` override the file.
@@ -133,7 +177,7 @@ impl Config {
         .ok();
         let raw = std::fs::read_to_string(&file)
             .map_err(|error| error.to_string())
-            .and_then(|text| toml::from_str::<Raw>(&text).map_err(|error| error.message().to_owned()))
+            .and_then(|text| read(&text))
             .map_err(|error| faults.push(format!("{}: {error}", file.display())))
             .ok();
         let (Some(verifier), Some(raw)) = (verifier, raw) else { return Err(faults) };
@@ -145,8 +189,7 @@ impl Config {
     /// # Errors
     /// One line per fault.
     pub fn parse(text: &str, verifier: PermitVerifier) -> Result<Self, Vec<String>> {
-        let raw = toml::from_str::<Raw>(text).map_err(|error| vec![error.message().to_owned()])?;
-        Self::check(raw, verifier, None, None)
+        Self::check(read(text).map_err(|fault| vec![fault])?, verifier, None, None)
     }
 
     fn check(
@@ -165,12 +208,7 @@ impl Config {
         if seed.is_none() {
             faults.push("seed: not a whole number".to_owned());
         }
-        if raw.candle_intervals_ms.is_empty() || raw.candle_intervals_ms.iter().any(|ms| *ms < 1_000) {
-            faults.push("candle_intervals_ms: at least one, each at least 1000".to_owned());
-        }
-        if raw.paper.latency_ms[0] > raw.paper.latency_ms[1] {
-            faults.push("paper.latency_ms: lowest first".to_owned());
-        }
+        faults.extend(raw.faults());
         let (Some(market), Some(seed), true) = (market, seed, faults.is_empty()) else { return Err(faults) };
         let still = market == MarketKind::Scripted;
         let instruments = raw.instrument.into_iter().map(|i| BuiltinInstrument {
@@ -208,6 +246,10 @@ impl Config {
     }
 }
 
+fn read(text: &str) -> Result<Raw, String> {
+    toml::from_str(text).map_err(|error| error.message().to_owned())
+}
+
 fn read_keys(file: &Path) -> Result<PermitVerifier, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let keys: Result<Vec<_>, _> = text
@@ -220,5 +262,47 @@ fn read_keys(file: &Path) -> Result<PermitVerifier, String> {
         Ok(keys) if !keys.is_empty() => Ok(PermitVerifier::new(keys)),
         Ok(_) => Err(format!("{}: no public key in it", file.display())),
         Err(fault) => Err(format!("{}: {fault}", file.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHIPPED: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/desk.toml"));
+
+    #[test]
+    fn the_shipped_file_is_read() {
+        assert_eq!(Config::parse(SHIPPED, PermitVerifier::default()).unwrap().market, MarketKind::Auto);
+    }
+
+    #[test]
+    fn a_number_beyond_its_bounds_is_a_fault_of_its_own() {
+        for (old, new, fault) in [
+            ("step_ms = 250", "step_ms = 9223372036854775807", "step_ms"),
+            ("[15000, 60000]", "[999]", "candle_intervals_ms"),
+            ("[15000, 60000]", "[9223372036854775807]", "candle_intervals_ms"),
+            ("maker_fee_percent = \"0.1\"", "maker_fee_percent = \"-1\"", "paper.maker_fee_percent"),
+            ("taker_fee_percent = \"0.1\"", "taker_fee_percent = \"100\"", "paper.taker_fee_percent"),
+            ("[5, 25]", "[25, 5]", "paper.latency_ms"),
+            ("[5, 25]", "[5, 18446744073709551]", "paper.latency_ms"),
+            ("reject_bps = 0", "reject_bps = 10001", "paper.reject_bps"),
+            ("lost_reply_bps = 0", "lost_reply_bps = 10001", "paper.lost_reply_bps"),
+            ("\"100000000\"", "\"-1\"", "paper.opening_usd"),
+            ("\"100000000\"", "\"79228162514264337593543950335\"", "paper.opening_usd"),
+            ("\"60000\"", "\"1000000001\"", "BTCUSDT: start_price"),
+            ("tick = \"0.01\"", "tick = \"0\"", "BTCUSDT: tick"),
+            ("step = \"0.00001\"", "step = \"-1\"", "BTCUSDT: step"),
+            ("min_notional = \"5\"", "min_notional = \"-5\"", "BTCUSDT: min_notional"),
+            ("volatility_milli_percent = 20", "volatility_milli_percent = 1001", "BTCUSDT: volatility_milli_percent"),
+            ("spread_ticks = 2", "spread_ticks = 0", "BTCUSDT: spread_ticks"),
+            ("levels = 20", "levels = 9223372036854775807", "BTCUSDT: levels"),
+            ("level_quantity = \"0.5\"", "level_quantity = \"0\"", "BTCUSDT: level_quantity"),
+        ] {
+            let text = SHIPPED.replacen(old, new, 1);
+            assert_ne!(text, SHIPPED, "{old}");
+            let faults = Config::parse(&text, PermitVerifier::default()).unwrap_err();
+            assert!(faults.len() == 1 && faults[0].starts_with(fault), "{new}: {faults:?}");
+        }
     }
 }

@@ -19,7 +19,12 @@ pub fn file_path(data_dir: &Path) -> PathBuf {
 /// Reads the file copy: `<level> <epoch>`. `None` when it is missing or not that.
 #[must_use]
 pub fn read_file(file: &Path) -> Option<KillCopy> {
-    let text = std::fs::read_to_string(file).ok()?;
+    parse(&std::fs::read_to_string(file).ok()?)
+}
+
+/// Reads the text of the file copy; `None` for anything but `<level> <epoch>`.
+#[must_use]
+pub fn parse(text: &str) -> Option<KillCopy> {
     let (level, epoch) = text.trim().split_once(' ')?;
     let copy = KillCopy { level: level.parse().ok()?, epoch: epoch.parse().ok()? };
     (copy.level <= 4).then_some(copy)

@@ -5,7 +5,7 @@
 
 mod house;
 pub(crate) mod nats;
-mod people;
+pub mod people;
 mod report;
 
 use std::fs::File;

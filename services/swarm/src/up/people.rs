@@ -1,5 +1,6 @@
 //! Who has an account and a door.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use domain::money::Usd;
@@ -10,7 +11,7 @@ use super::UpError;
 /// One person.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Person {
+pub struct Person {
     /// Short name; their door is `trading.buy_bot.signal-<handle>.*`, the operator's is the plain one.
     pub handle: String,
     /// What the paper account starts with.
@@ -26,14 +27,53 @@ struct File {
 /// Reads the people; one of them must be the operator.
 pub(super) fn load(path: &Path) -> Result<Vec<Person>, UpError> {
     let text = std::fs::read_to_string(path).map_err(|error| UpError::file(path, error))?;
-    let file: File = toml::from_str(&text).map_err(|error| UpError::file(path, error.message()))?;
+    parse(&text).map_err(|fault| UpError::file(path, fault))
+}
+
+/// Reads the text of `config/people.toml`; one of them must be the operator.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse(text: &str) -> Result<Vec<Person>, String> {
+    let file: File = toml::from_str(text).map_err(|error| error.message().to_owned())?;
+    let mut handles = BTreeSet::new();
     for person in &file.person {
         if !domain::subject::is_token(&person.handle) {
-            return Err(UpError::file(path, format!("{:?} is no short name", person.handle)));
+            return Err(format!("{:?} is no short name", person.handle));
+        }
+        if !handles.insert(&person.handle) {
+            return Err(format!("{} is there twice", person.handle));
+        }
+        if person.opening_balance_usd.is_negative() {
+            return Err(format!("{} starts with less than nothing", person.handle));
         }
     }
     if !file.person.iter().any(|person| person.handle == "operator") {
-        return Err(UpError::file(path, "no person is called operator"));
+        return Err("no person is called operator".to_owned());
     }
     Ok(file.person)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    fn person(handle: &str, balance: &str) -> String {
+        format!("[[person]]\nhandle = \"{handle}\"\nopening_balance_usd = \"{balance}\"\n")
+    }
+
+    #[test]
+    fn people_are_different_and_start_with_something() {
+        let operator = person("operator", "50000");
+        assert_eq!(parse(&operator).unwrap().len(), 1);
+        assert_eq!(parse(&format!("{operator}{}", person("alice", "0"))).unwrap().len(), 2);
+        for (other, fault) in [
+            (person("operator", "1"), "operator is there twice"),
+            (person("alice", "-1"), "alice starts with less than nothing"),
+            (person("a b", "1"), "\"a b\" is no short name"),
+        ] {
+            assert_eq!(parse(&format!("{operator}{other}")).unwrap_err(), fault);
+        }
+        assert_eq!(parse(&person("alice", "1")).unwrap_err(), "no person is called operator");
+    }
 }
