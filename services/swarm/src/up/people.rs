@@ -53,27 +53,3 @@ pub fn parse(text: &str) -> Result<Vec<Person>, String> {
     }
     Ok(file.person)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::parse;
-
-    fn person(handle: &str, balance: &str) -> String {
-        format!("[[person]]\nhandle = \"{handle}\"\nopening_balance_usd = \"{balance}\"\n")
-    }
-
-    #[test]
-    fn people_are_different_and_start_with_something() {
-        let operator = person("operator", "50000");
-        assert_eq!(parse(&operator).unwrap().len(), 1);
-        assert_eq!(parse(&format!("{operator}{}", person("alice", "0"))).unwrap().len(), 2);
-        for (other, fault) in [
-            (person("operator", "1"), "operator is there twice"),
-            (person("alice", "-1"), "alice starts with less than nothing"),
-            (person("a b", "1"), "\"a b\" is no short name"),
-        ] {
-            assert_eq!(parse(&format!("{operator}{other}")).unwrap_err(), fault);
-        }
-        assert_eq!(parse(&person("alice", "1")).unwrap_err(), "no person is called operator");
-    }
-}
