@@ -94,7 +94,8 @@ impl Agent for Supervisor {
 
     async fn handle(&self, input: &Envelope, _ctx: &mut Ctx<'_>) -> Result<Vec<Message>, HandleError> {
         match &input.payload {
-            Payload::Heartbeat(beat) => self.shared.registry.beat(beat, input.header.made_at),
+            // By when it came in: the sender's clock may be wrong.
+            Payload::Heartbeat(beat) => self.shared.registry.beat(beat, tokio::time::Instant::now()),
             Payload::ApprovalRequest(request) => {
                 // Treasury stored it in the transaction that decided; prompts of other channels hang on here.
                 tracing::info!(approval_id = %request.approval_id, tier = request.tier, "a human is needed");

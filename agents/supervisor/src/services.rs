@@ -131,7 +131,7 @@ pub async fn answer(shared: &Shared, work: &impl Means, subject: &str, payload: 
         "swarm.halt" => halt(shared, work, payload).await,
         "swarm.resume" => resume(shared, work, payload).await,
         "swarm.breaker" => breaker(work, payload).await,
-        "swarm.agents" => Ok(Ok(view::agents(shared, work))),
+        "swarm.agents" => Ok(Ok(view::agents(shared))),
         _ => Ok(Err(Refused::new("UNKNOWN_SUBJECT", "no such service"))),
     };
     match answered {

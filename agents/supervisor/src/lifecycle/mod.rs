@@ -15,9 +15,11 @@ use std::time::Duration;
 use domain::ids::{BootId, UserId};
 use domain::message::{Alert, Heartbeat, Message, Payload, Severity};
 use domain::subject::{Route, Subject};
+use domain::time::UnixMs;
 use runtime::{HandleError, Record, Work};
 use serde::{Deserialize, Serialize};
 use store::supervision::{Declared, Restart};
+use tokio::time::Instant;
 
 pub use process::Process;
 pub use registry::Registry;
@@ -25,14 +27,18 @@ pub use registry::Registry;
 use crate::services::nobody;
 use crate::{NAME, Shared};
 
+/// Declared state of an agent that a person wants to run.
+const RUNNING: &str = "running";
 /// How often the processes are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How often the supervisor's beat is sent.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
-/// An agent that was heard once and then not for this long is taken for hung, ms.
-const DEAF_AFTER_MS: i64 = 30_000;
-/// An agent that was never heard for this long after its start is taken for hung, ms.
-const STARTING_FOR_MS: i64 = 60_000;
+/// An agent that was heard once and then not for this long is taken for hung.
+const DEAF_AFTER: Duration = Duration::from_secs(30);
+/// An agent that was never heard for this long after its start is taken for hung.
+const STARTING_FOR: Duration = Duration::from_secs(60);
+/// Before a program that could not be started is tried again.
+const NOT_STARTED_PAUSE: Duration = Duration::from_secs(5);
 /// How long everybody but the money agents gets to drain, and then those.
 const DRAIN_OTHERS: Duration = Duration::from_secs(5);
 const DRAIN_MONEY: Duration = Duration::from_secs(4);
@@ -72,8 +78,8 @@ pub fn is_running(run_dir: &std::path::Path, name: &str) -> bool {
 struct Slot {
     planned: PlannedAgent,
     process: Option<Process>,
-    /// Not before this time of the process's clock, ms.
-    next_start_ms: i64,
+    /// Not before.
+    next_start: Instant,
     /// `None` until the store said whether it was quarantined before.
     quarantined: Option<bool>,
     /// How it ended, until that is counted: a database that is away for a moment must not lose a restart.
@@ -90,11 +96,11 @@ pub async fn run(plan: Plan, shared: Arc<Shared>, work: Work) -> Result<(), Hand
         let process = Process::adopt(&plan.run_dir, &planned.name);
         if let Some(found) = &process {
             tracing::info!(agent = planned.name, pid = found.pid(), "adopted");
-            shared.registry.started(&planned.name, found.pid(), found.boot_id(), work.clock.now());
+            shared.registry.started(&planned.name, found.pid(), found.boot_id(), Instant::now());
         }
         let is_resumed = std::env::var_os("SWARM_RESUMED").is_some();
         let quarantined = (process.is_some() || !is_resumed).then_some(false);
-        slots.push(Slot { planned, process, next_start_ms: 0, quarantined, uncounted: None });
+        slots.push(Slot { planned, process, next_start: Instant::now(), quarantined, uncounted: None });
     }
     let beat = beat(&work);
     let watch = watch(&plan.run_dir, &mut slots, &shared, &work);
@@ -149,8 +155,15 @@ async fn watch(run_dir: &std::path::Path, slots: &mut [Slot], shared: &Shared, w
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut first = true;
+    let mut is_declared = std::env::var_os("SWARM_RESUMED").is_some();
     loop {
-        shared.registry.listening(work.bus.is_connected(), work.clock.now());
+        if !is_declared {
+            match declare_running(slots, work).await {
+                Ok(()) => is_declared = true,
+                Err(error) => tracing::warn!(%error, "earlier restarts still count"),
+            }
+        }
+        shared.registry.listening(work.bus.is_connected(), Instant::now());
         for slot in slots.iter_mut() {
             match look(run_dir, slot, shared, work, first).await {
                 Ok(()) => {}
@@ -177,7 +190,7 @@ async fn look(
     if let Some(process) = &mut slot.process {
         match process.ended() {
             Some(how) => cause = how,
-            None if shared.registry.is_hung(&name, now, STARTING_FOR_MS, DEAF_AFTER_MS) => {
+            None if shared.registry.is_hung(&name, Instant::now(), STARTING_FOR, DEAF_AFTER) => {
                 tracing::error!(agent = name, "no sign of life; killed");
                 process.kill();
                 cause = "hung".to_owned();
@@ -193,7 +206,7 @@ async fn look(
     } else if !shared.registry.is_listening() {
         // Without the broker no agent can start; trying would only use up its restarts.
         return Ok(());
-    } else if now.0 < slot.next_start_ms || is_down(slot, work).await? {
+    } else if Instant::now() < slot.next_start || is_down(slot, work).await? {
         return Ok(());
     } else if !first {
         cause = "again".to_owned();
@@ -207,7 +220,7 @@ async fn look(
             return Ok(());
         }
         if cause != "again" {
-            slot.next_start_ms = now.0 + windows::pause_ms(&times, now.0);
+            slot.next_start = Instant::now() + pause(windows::pause_ms(&times, now.0));
             record(work, &name, &cause).await?;
             slot.uncounted = None;
             return Ok(());
@@ -221,13 +234,13 @@ async fn start(run_dir: &std::path::Path, slot: &mut Slot, shared: &Shared, work
     match Process::start(run_dir, &slot.planned, boot_id) {
         Ok(process) => {
             tracing::info!(agent = slot.planned.name, pid = process.pid(), "started");
-            shared.registry.started(&slot.planned.name, process.pid(), boot_id, work.clock.now());
+            shared.registry.started(&slot.planned.name, process.pid(), boot_id, Instant::now());
             slot.process = Some(process);
             Ok(())
         }
         Err(error) => {
             tracing::error!(agent = slot.planned.name, %error, program = %slot.planned.program.display(), "can't be started");
-            slot.next_start_ms = work.clock.now().0 + 5_000;
+            slot.next_start = Instant::now() + NOT_STARTED_PAUSE;
             record(work, &slot.planned.name, "not started").await
         }
     }
@@ -235,10 +248,41 @@ async fn start(run_dir: &std::path::Path, slot: &mut Slot, shared: &Shared, work
 
 async fn count(work: &Work, agent: &str) -> Result<Vec<Restart>, HandleError> {
     let mut unit = work.begin(nobody()).await?;
-    let since = work.clock.now().plus_ms(-windows::LONGEST_MS);
+    let declared = store::supervision::declared(&mut unit).await?;
+    let since = counted_since(&declared, agent, work.clock.now());
     let restarts = store::supervision::restarts_since(&mut unit, agent, since).await?;
     unit.rollback().await?;
     Ok(restarts)
+}
+
+/// Restarts count within the longest window, and only since a person last started the swarm: whoever does that has
+/// looked, and a quarantine they cleared must not come back with the next restart.
+fn counted_since(declared: &[Declared], agent: &str, now: UnixMs) -> UnixMs {
+    let oldest = now.plus_ms(-windows::LONGEST_MS);
+    let started = declared.iter().filter(|row| row.agent == agent && row.state == RUNNING).map(|row| row.at);
+    started.fold(oldest, UnixMs::max)
+}
+
+/// Notes that a person started the swarm: it clears every quarantine.
+async fn declare_running(slots: &[Slot], work: &Work) -> Result<(), HandleError> {
+    let mut unit = work.begin(nobody()).await?;
+    let now = unit.now().await?;
+    for slot in slots {
+        let declared = Declared {
+            agent: slot.planned.name.clone(),
+            state: RUNNING.to_owned(),
+            config_hash: String::new(),
+            binary_hash: String::new(),
+            reason: "a person started the swarm".to_owned(),
+            at: now,
+        };
+        store::supervision::declare(&mut unit, &declared).await?;
+    }
+    unit.commit().await.map_err(Into::into)
+}
+
+fn pause(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }
 
 async fn record(work: &Work, agent: &str, cause: &str) -> Result<(), HandleError> {
@@ -328,7 +372,6 @@ async fn end_all(slots: &mut [&mut Slot], within: Duration) {
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use domain::time::UnixMs;
     use store::Unit;
     use testkit::VirtualClock;
 
@@ -360,7 +403,7 @@ mod tests {
             env: BTreeMap::new(),
             log: PathBuf::from("no such log"),
         };
-        Slot { planned, process: None, next_start_ms: 0, quarantined: None, uncounted: None }
+        Slot { planned, process: None, next_start: Instant::now(), quarantined: None, uncounted: None }
     }
 
     #[tokio::test]
@@ -388,5 +431,24 @@ mod tests {
         assert!(!is_down(&mut up, &door).await.unwrap());
         door.is_away.store(true, Ordering::SeqCst);
         assert!(is_down(&mut down, &door).await.unwrap(), "what the store said is kept");
+    }
+
+    #[test]
+    fn restarts_from_before_a_person_started_the_swarm_do_not_count() {
+        let row = |agent: &str, state: &str, at| Declared {
+            agent: agent.to_owned(),
+            state: state.to_owned(),
+            config_hash: String::new(),
+            binary_hash: String::new(),
+            reason: String::new(),
+            at: UnixMs(at),
+        };
+        let now = UnixMs(100 * windows::LONGEST_MS);
+        let day_ago = now.plus_ms(-windows::LONGEST_MS);
+        let since = |rows: &[Declared]| counted_since(rows, "a", now);
+        assert_eq!(since(&[]), day_ago);
+        assert_eq!(since(&[row("a", RUNNING, now.0 - 5_000), row("b", RUNNING, now.0)]), now.plus_ms(-5_000));
+        assert_eq!(since(&[row("a", RUNNING, day_ago.0 - 1)]), day_ago, "an old start does not widen the window");
+        assert_eq!(since(&[row("a", "quarantined", now.0)]), day_ago);
     }
 }

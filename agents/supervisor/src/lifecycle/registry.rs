@@ -1,17 +1,20 @@
 //! What is known of each agent: its process, its latest heartbeat, and the verdict on it. Never just "online".
+//!
+//! Silence is measured by our own monotonic clock, from when a heartbeat came in: a wall clock that is wrong, ours or the
+//! agent's, must not make a living agent look hung.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use domain::ids::BootId;
 use domain::message::Heartbeat;
-use domain::time::UnixMs;
 use serde_json::{Value, json};
+use tokio::time::{Duration, Instant};
 
 use super::Plan;
 
-/// No heartbeat for this long: deaf, ms.
-const QUIET_MS: i64 = 5_000;
+/// No heartbeat for this long: deaf.
+const QUIET: Duration = Duration::from_secs(5);
 /// Something in hand for this long without progress: stuck, ms.
 const STUCK_MS: i64 = 15_000;
 
@@ -20,15 +23,15 @@ const STUCK_MS: i64 = 15_000;
 pub struct Registry {
     known: Mutex<BTreeMap<String, Known>>,
     /// Since when heartbeats can reach us; `None` while the broker is away.
-    listening_since: Mutex<Option<UnixMs>>,
+    listening_since: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     pid: Option<u32>,
     boot_id: Option<BootId>,
-    started_at: Option<UnixMs>,
-    beat: Option<(UnixMs, Heartbeat)>,
+    started_at: Option<Instant>,
+    beat: Option<(Instant, Heartbeat)>,
     restarts: u64,
     last_end: Option<String>,
     quarantined: Option<String>,
@@ -43,7 +46,7 @@ impl Registry {
     }
 
     /// Notes whether heartbeats can reach us at `now`: silence counts only while we listen.
-    pub(super) fn listening(&self, connected: bool, now: UnixMs) {
+    pub(super) fn listening(&self, connected: bool, now: Instant) {
         let mut since = self.listening_since.lock().unwrap_or_else(PoisonError::into_inner);
         *since = if connected { Some(since.unwrap_or(now)) } else { None };
     }
@@ -58,7 +61,7 @@ impl Registry {
     }
 
     /// A process was started or adopted.
-    pub(super) fn started(&self, name: &str, pid: u32, boot_id: BootId, now: UnixMs) {
+    pub(super) fn started(&self, name: &str, pid: u32, boot_id: BootId, now: Instant) {
         if let Some(known) = self.known().get_mut(name) {
             known.pid = Some(pid);
             known.boot_id = Some(boot_id);
@@ -85,7 +88,7 @@ impl Registry {
     }
 
     /// A heartbeat came in. One of an earlier start of the same agent is ignored.
-    pub fn beat(&self, beat: &Heartbeat, now: UnixMs) {
+    pub fn beat(&self, beat: &Heartbeat, now: Instant) {
         if let Some(known) = self.known().get_mut(&beat.agent)
             && known.pid == Some(beat.pid)
         {
@@ -95,14 +98,14 @@ impl Registry {
 
     /// No sign of life for too long, counted from when we could have heard one: an outage of the broker is no reason
     /// to kill everybody.
-    pub(super) fn is_hung(&self, name: &str, now: UnixMs, starting_ms: i64, deaf_ms: i64) -> bool {
+    pub(super) fn is_hung(&self, name: &str, now: Instant, starting: Duration, deaf: Duration) -> bool {
         let listening_since = *self.listening_since.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(listening_since) = listening_since else { return false };
         let known = self.known();
         let Some(known) = known.get(name) else { return false };
         match (&known.beat, known.started_at) {
-            (Some((at, _)), _) => now.since_ms((*at).max(listening_since)) > deaf_ms,
-            (None, Some(started)) => now.since_ms(started.max(listening_since)) > starting_ms,
+            (Some((at, _)), _) => now.duration_since((*at).max(listening_since)) > deaf,
+            (None, Some(started)) => now.duration_since(started.max(listening_since)) > starting,
             (None, None) => false,
         }
     }
@@ -116,13 +119,13 @@ impl Registry {
 
     /// The agents for people.
     #[must_use]
-    pub fn view(&self, now: UnixMs) -> Value {
+    pub fn view(&self, now: Instant) -> Value {
         let rows = self.known().iter().map(|(name, known)| row(name, known, now)).collect();
         Value::Array(rows)
     }
 }
 
-fn verdict(known: &Known, now: UnixMs) -> &'static str {
+fn verdict(known: &Known, now: Instant) -> &'static str {
     if known.quarantined.is_some() {
         return "quarantined";
     }
@@ -131,7 +134,7 @@ fn verdict(known: &Known, now: UnixMs) -> &'static str {
     };
     if known.pid.is_none() {
         "down"
-    } else if now.since_ms(*at) > QUIET_MS {
+    } else if now.duration_since(*at) > QUIET {
         "deaf"
     } else if beat.busy && beat.oldest_in_flight_ms > STUCK_MS {
         "stuck"
@@ -144,14 +147,14 @@ fn verdict(known: &Known, now: UnixMs) -> &'static str {
     }
 }
 
-fn row(name: &str, known: &Known, now: UnixMs) -> Value {
+fn row(name: &str, known: &Known, now: Instant) -> Value {
     let beat = known.beat.as_ref().map(|(_, beat)| beat);
     json!({
         "agent": name,
         "verdict": verdict(known, now),
         "pid": known.pid,
         "boot_id": known.boot_id,
-        "up_ms": known.started_at.map(|at| now.since_ms(at)),
+        "up_ms": known.started_at.map(|at| now.duration_since(at).as_millis()),
         "restarts": known.restarts,
         "last_end": known.last_end,
         "quarantined": known.quarantined,
@@ -167,57 +170,62 @@ fn row(name: &str, known: &Known, now: UnixMs) -> Value {
 mod tests {
     use super::*;
 
-    fn known(pid: Option<u32>, beat_at: Option<i64>, busy: bool, in_flight_ms: i64) -> Known {
-        let beat = beat_at.map(|at| {
-            let beat = Heartbeat {
-                agent: "a".into(),
-                boot_id: BootId(uuid::Uuid::nil()),
-                pid: 1,
-                progress: 1,
-                busy,
-                oldest_in_flight_ms: in_flight_ms,
-                rss_bytes: 0,
-                queue_depth: 0,
-                dependencies: BTreeMap::new(),
-                in_hand: vec![],
-                lacks: vec![],
-                draining: false,
-            };
-            (UnixMs(at), beat)
-        });
-        Known { pid, beat, started_at: Some(UnixMs(0)), ..Known::default() }
+    fn known(pid: Option<u32>, beat_at: Option<Instant>, busy: bool, in_flight_ms: i64) -> Known {
+        let beat = beat_at.map(|at| (at, heartbeat(busy, in_flight_ms)));
+        Known { pid, beat, ..Known::default() }
+    }
+
+    fn heartbeat(busy: bool, oldest_in_flight_ms: i64) -> Heartbeat {
+        Heartbeat {
+            agent: "a".into(),
+            boot_id: BootId(uuid::Uuid::nil()),
+            pid: 1,
+            progress: 1,
+            busy,
+            oldest_in_flight_ms,
+            rss_bytes: 0,
+            queue_depth: 0,
+            dependencies: BTreeMap::new(),
+            in_hand: vec![],
+            lacks: vec![],
+            draining: false,
+        }
     }
 
     #[test]
     fn silence_counts_only_while_the_broker_carries_heartbeats() {
-        let plan = Plan { agents: vec![], run_dir: "run".into() };
-        let registry = Registry::new(&plan);
-        registry.known().insert("a".into(), known(Some(1), Some(0), false, 0));
-        let is_hung = |now| registry.is_hung("a", UnixMs(now), 60_000, 30_000);
-        registry.listening(true, UnixMs(0));
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let registry = Registry::new(&Plan { agents: vec![], run_dir: "run".into() });
+        registry.known().insert("a".into(), known(Some(1), None, false, 0));
+        registry.beat(&heartbeat(false, 0), at(0));
+        let is_hung = |ms| registry.is_hung("a", at(ms), Duration::from_secs(60), Duration::from_secs(30));
+        registry.listening(true, at(0));
         assert!(!is_hung(30_000));
         assert!(is_hung(30_001));
-        registry.listening(false, UnixMs(30_001));
+        registry.listening(false, at(30_001));
         assert!(!registry.is_listening());
         assert!(!is_hung(3_600_000), "nobody can be heard");
-        registry.listening(true, UnixMs(3_600_000));
-        registry.listening(true, UnixMs(3_610_000));
+        registry.listening(true, at(3_600_000));
+        registry.listening(true, at(3_610_000));
         assert!(!is_hung(3_630_000), "they get the usual time after it is back");
         assert!(is_hung(3_630_001));
     }
 
     #[test]
     fn a_verdict_needs_progress_and_not_a_pulse() {
+        let start = Instant::now();
+        let at = |ms| Some(start + Duration::from_millis(ms));
         for (known, want) in [
             (known(None, None, false, 0), "down"),
             (known(Some(1), None, false, 0), "starting"),
-            (known(Some(1), Some(10_000), false, 0), "healthy"),
-            (known(Some(1), Some(10_000), true, 100), "busy"),
-            (known(Some(1), Some(10_000), true, 15_001), "stuck"),
-            (known(Some(1), Some(4_000), false, 0), "deaf"),
-            (known(None, Some(10_000), false, 0), "down"),
+            (known(Some(1), at(10_000), false, 0), "healthy"),
+            (known(Some(1), at(10_000), true, 100), "busy"),
+            (known(Some(1), at(10_000), true, 15_001), "stuck"),
+            (known(Some(1), at(4_000), false, 0), "deaf"),
+            (known(None, at(10_000), false, 0), "down"),
         ] {
-            assert_eq!(verdict(&known, UnixMs(10_000)), want);
+            assert_eq!(verdict(&known, start + Duration::from_millis(10_000)), want);
         }
     }
 }
