@@ -175,7 +175,9 @@ impl MemoryUnit {
             // As in Postgres, what failed is over at once: its locks are free before anybody ends the unit.
             self.failed = true;
             self.changes = Changes::default();
-            self.locks.drain(..).for_each(|lock| drop(shared.locks.remove(&lock)));
+            for lock in self.locks.drain(..) {
+                shared.locks.remove(&lock);
+            }
         }
         done
     }

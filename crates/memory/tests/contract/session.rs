@@ -31,7 +31,7 @@ fn message(n: u128) -> OutboxRow {
         subject: "system.treasury.intent.critical".to_owned(),
         headers: json!({"Nats-Msg-Id": n.to_string()}),
         payload: vec![0, 255],
-        valid_until: (n % 2 == 0).then_some(T0),
+        valid_until: n.is_multiple_of(2).then_some(T0),
     }
 }
 
