@@ -60,6 +60,12 @@ pub(super) fn addressee(subject: &Subject) -> Option<String> {
     .filter(|agent| agent != "all")
 }
 
+/// The sender's name. It is one subject token, so that what is told apart behind it (`agent/strategy`) reads back.
+fn agent(text: &str) -> Result<String, Reject> {
+    let name = name(text, "source_agent")?;
+    if is_token(&name) { Ok(name) } else { Err(reject(RejectCode::BadText, "source_agent", "no subject token")) }
+}
+
 pub(super) fn read(
     message: &v1::AgentMessage,
     bare: bool,
@@ -87,7 +93,7 @@ pub(super) fn read(
         Door::Agent => (
             id(&message.message_id, "message_id")?,
             id(&message.correlation_id, "correlation_id")?,
-            name(&message.source_agent, "source_agent")?,
+            agent(&message.source_agent)?,
         ),
     };
     let priority = if bare { subject.priority().number() } else { message.priority };
