@@ -98,7 +98,7 @@ pub enum Verdict {
 /// leave the range refuse with [`RefusalCode::Arithmetic`] once no other rail refuses.
 #[must_use]
 pub fn check(order: &OrderEnvelope, approval: Option<&HumanApproval>, around: Surroundings<'_>) -> Verdict {
-    let case = Case { order, approval, around, id: order.instrument() };
+    let case = Case::new(order, approval, around);
     let mut unanswered = None;
     for (code, rail) in rail::RAILS {
         match rail(&case) {

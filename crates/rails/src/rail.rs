@@ -1,6 +1,7 @@
 //! The rails, one function each. A rail says `Ok` or refuses with its numbers; its code is its place in [`RAILS`], so a
 //! rail can neither return the code of another nor run out of order.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
@@ -12,7 +13,7 @@ use rust_decimal::{Decimal, RoundingStrategy};
 
 use crate::book::{is_fresh, judged_notional};
 use crate::check::{HumanApproval, Surroundings};
-use crate::exposure::percent_of;
+use crate::exposure::{Held, percent_of};
 use crate::refusal::RefusalCode;
 
 /// One order and everything it is judged by.
@@ -22,6 +23,8 @@ pub(crate) struct Case<'a> {
     pub around: Surroundings<'a>,
     /// The order's instrument.
     pub id: InstrumentId,
+    /// What is held, summed when the first rail asks.
+    held: OnceCell<Held<'a>>,
 }
 
 /// Why a rail does not say `Ok`.
@@ -63,7 +66,15 @@ pub(crate) const RAILS: [(RefusalCode, Rail); 18] = [
     (RefusalCode::BadPermit, well_formed),
 ];
 
-impl Case<'_> {
+impl<'a> Case<'a> {
+    pub(crate) fn new(order: &'a OrderEnvelope, approval: Option<&'a HumanApproval>, around: Surroundings<'a>) -> Self {
+        Self { order, approval, around, id: order.instrument(), held: OnceCell::new() }
+    }
+
+    fn held(&self) -> &Held<'a> {
+        self.held.get_or_init(|| self.around.held())
+    }
+
     /// A buy. A sale can't go short, so it always reduces risk.
     fn increases_risk(&self) -> bool {
         self.order.side == Side::Buy
@@ -76,8 +87,7 @@ impl Case<'_> {
 
     /// Equity at fresh marks. That each is there is the stale-mark rail's business.
     fn equity(&self) -> Result<Usd, Stop> {
-        let around = &self.around;
-        around.book.equity(around.marks, around.now, around.limits.mark_max_age_ms).ok_or(Stop::OutOfRange)
+        Ok(self.held().equity?)
     }
 
     /// What this order may add at the worse of its worst price and the mark, rounded up.
@@ -168,8 +178,9 @@ fn fresh_marks(case: &Case<'_>) -> Result<(), Stop> {
     }
     let fresh = is_fresh(mark, around.now, max_age_ms);
     require(fresh, [("instrument", &case.id), ("age_ms", &age_ms), ("max_age_ms", &max_age_ms)])?;
-    let unknown = around.book.positions.keys().find(|held| around.fresh_mark(held).is_none());
-    unknown.map_or(Ok(()), |held| require(false, [("instrument", held), ("held", &true), ("max_age_ms", &max_age_ms)]))
+    case.held()
+        .unmarked
+        .map_or(Ok(()), |held| require(false, [("instrument", held), ("held", &true), ("max_age_ms", &max_age_ms)]))
 }
 
 fn price_collar(case: &Case<'_>) -> Result<(), Stop> {
@@ -234,7 +245,8 @@ fn position(case: &Case<'_>) -> Result<(), Stop> {
     if !case.increases_risk() {
         return Ok(());
     }
-    let before = case.around.exposure(case.order.order_id, |instrument| *instrument == case.id)?;
+    let (held, own) = (case.around.held_of(&case.id)?, case.order.order_id);
+    let before = case.around.with_open_buys(held, own, |instrument| *instrument == case.id)?;
     let after = before.plus(case.worst_notional()?)?;
     let limit = case.around.limits.position_usd;
     require(after <= limit, [("position_usd", &after), ("limit_usd", &limit)])
@@ -244,7 +256,8 @@ fn total(case: &Case<'_>) -> Result<(), Stop> {
     if !case.increases_risk() {
         return Ok(());
     }
-    let after = case.around.exposure(case.order.order_id, |_| true)?.plus(case.worst_notional()?)?;
+    let before = case.around.with_open_buys(case.held().exposure?, case.order.order_id, |_| true)?;
+    let after = before.plus(case.worst_notional()?)?;
     let limit =
         percent_of(case.equity()?, case.around.limits.total_exposure_percent, RoundingStrategy::ToNegativeInfinity)?;
     require(after <= limit, [("total_usd", &after), ("limit_usd", &limit)])
