@@ -146,8 +146,8 @@ fn every_emitted_message_has_a_reader_and_every_reader_a_writer() {
     for route in Route::ALL {
         let written = specs.iter().any(|s| s.emits.contains(&route)) || FROM_PEOPLE.contains(&route);
         let read = specs.iter().any(|s| s.consumes.contains(&route) || s.listens.contains(&route))
-            // Every runtime hears its own commands, the supervisor's beat and the kill level.
-            || matches!(route, Route::Command | Route::SupervisorBeat)
+            // Every runtime hears its own commands and the supervisor's beat.
+            || matches!(route, Route::Command | Route::Heartbeat)
             // Read by people and dashboards.
             || matches!(route, Route::Notice | Route::Alert);
         let excused = NOT_YET.iter().any(|(r, _)| *r == route);

@@ -226,6 +226,7 @@ impl Agent for BuyBot {
         job: "strategies and the planner: signals in, order intents out",
         consumes: &[Route::Signal, Route::UserSignal, Route::Idea],
         listens: &[Route::Tick, Route::Candle, Route::PositionChanged, Route::Decision],
+        listens_with_store: &[Route::Candle],
         emits: &[Route::Intent, Route::TokenQuestion, Route::Notice],
         timers: &[],
         tables: &[

@@ -24,6 +24,7 @@ impl Agent for Dexter {
         job: "DEX desk",
         consumes: &[Route::DexPermit],
         listens: &[],
+        listens_with_store: &[],
         emits: &[Route::Notice],
         timers: &[],
         tables: &[],

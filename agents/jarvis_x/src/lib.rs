@@ -21,6 +21,7 @@ impl Agent for JarvisX {
         job: "X: mentions, sentiment, posts; voice",
         consumes: &[],
         listens: &[],
+        listens_with_store: &[],
         emits: &[],
         timers: &[],
         tables: &[],

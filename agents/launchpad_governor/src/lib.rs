@@ -28,6 +28,7 @@ impl Agent for LaunchpadGovernor {
         job: "verdicts on new tokens; unknown is denied",
         consumes: &[Route::TokenQuestion],
         listens: &[],
+        listens_with_store: &[],
         emits: &[Route::TokenVerdict, Route::Notice],
         timers: &[],
         tables: &[],

@@ -86,6 +86,7 @@ impl Agent for Monitor {
         job: "prices, staleness, host metrics, alerts",
         consumes: &[],
         listens: &[Route::Tick],
+        listens_with_store: &[],
         emits: &[Route::Alert],
         timers: &[Timer { name: "look", every_ms: 5_000 }],
         tables: &[],

@@ -2,6 +2,7 @@
 //!
 //! Architecture invariant: the desk never sizes, prices or approves an order, and sends none without a permit that
 //! verifies and was not spent before. It knows no model.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod config;
 pub mod executor;
@@ -71,6 +72,7 @@ impl Agent for Desk {
         job: "exchange desk: market data, execution, reconciliation (paper)",
         consumes: &[Route::CexPermit],
         listens: &[Route::HaltChanged],
+        listens_with_store: &[],
         emits: &[Route::Report, Route::Notice, Route::Tick, Route::Candle],
         timers: &[],
         tables: store::grants::DESK,
@@ -90,7 +92,7 @@ impl Agent for Desk {
             }
             Payload::Permit(permit) => {
                 if self.ready.get().is_none() {
-                    return Err(HandleError::Retry("the desk is still reconciling with its venue".to_owned()));
+                    return Err(HandleError::NotYet("the desk is still reconciling with its venue".to_owned()));
                 }
                 if permit.body.envelope.user_id != input.header.user_id {
                     return Err(Reject::new(RejectCode::WrongUser, "permit and header name different users").into());

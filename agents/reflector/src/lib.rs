@@ -21,6 +21,7 @@ impl Agent for Reflector {
         job: "compares what was expected with what happened",
         consumes: &[],
         listens: &[Route::Decision, Route::PositionChanged, Route::TokenVerdict],
+        listens_with_store: &[],
         emits: &[],
         timers: &[],
         tables: &[],

@@ -3,29 +3,35 @@
 //!
 //! Nothing is signed over a history that changed. Before a head is signed, the row that the newest anchor of its chain
 //! names must still be there with the same hash; after a start the newest anchors come from the file, which may not be
-//! behind the stream. When one of these fails, signing stops for good, the kill level goes to 1 and an alert goes out.
+//! behind the stream. A look reads the heads that moved and compares a part of all others, in turn, so it costs the same
+//! with any number of users. When one of these fails, signing stops for good, the kill level goes to 1 and an alert goes out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use domain::ids::UserId;
 use domain::message::{Alert, Message, Payload, Severity};
 use domain::subject::{Route, Stream, Subject};
 use domain::time::UnixMs;
 use ed25519_dalek::SigningKey;
 use runtime::{HandleError, Work};
 use store::Unit;
-use store::audit::{Anchors, AuditHead, Chain, Keys, SignedHead};
+use store::audit::{Anchors, AuditHead, Chain, Keys, MovedHeads, SignedHead};
 
 use crate::services::nobody;
 use crate::{Shared, gateway};
 
 /// How often heads are anchored.
 const EVERY: Duration = Duration::from_secs(2);
+/// Users whose heads are compared at each look although none of them says that it moved: who changes a table behind the
+/// program's back does not say so. The round over all users goes on where the look before ended.
+const ROUND: i64 = 500;
 
 /// Why nothing is signed any more.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,8 +79,26 @@ pub struct Notary {
     key: SigningKey,
     keys: Keys,
     signed: BTreeMap<Chain, AuditHead>,
+    /// Where the next look begins: [`store::audit::MovedHeads::until`], and the last user of the round.
+    looked: Looked,
+    round: i64,
     /// Chains whose newest anchor on the stream was compared with the file's since the start.
     compared: BTreeSet<Chain>,
+}
+
+/// How far the looks at the heads are; from the beginning at each start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Looked {
+    until: i64,
+    round: Option<UserId>,
+}
+
+/// What one look found to be signed; nothing of it is anchored yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    /// Heads that moved, signed.
+    pub signed: Vec<SignedHead>,
+    looked: Looked,
 }
 
 impl Notary {
@@ -112,34 +136,45 @@ impl Notary {
                 signed.insert(head.chain, AuditHead { seq: head.seq, hash: head.hash });
             }
         }
-        Ok(Ok(Self { file, key, keys, signed, compared: BTreeSet::new() }))
+        Ok(Ok(Self { file, key, keys, signed, looked: Looked::default(), round: ROUND, compared: BTreeSet::new() }))
     }
 
-    /// Signs the heads that moved since the newest anchors, after checking the rows those name. Nothing is written.
+    /// The same with a round of so many users a look.
+    #[must_use]
+    pub fn with_round(self, users: i64) -> Self {
+        Self { round: users, ..self }
+    }
+
+    /// Signs the heads that moved since the newest anchors, after checking the rows those name. Nothing is written. The
+    /// work is that of what moved and of one part of the round, however many users there are; after a start it is all.
     ///
     /// # Errors
     /// Store failures; the inner error when a history changed: then nothing may be signed.
-    pub async fn sign(&self, unit: &mut Unit, now: UnixMs) -> Result<Result<Vec<SignedHead>, Tampered>, HandleError> {
+    pub async fn sign(&self, unit: &mut Unit, now: UnixMs) -> Result<Result<Look, Tampered>, HandleError> {
+        let MovedHeads { heads: moved, until } = store::audit::moved_heads(unit, self.looked.until).await?;
+        let page = store::audit::heads_after(unit, self.looked.round, self.round).await?;
+        let is_whole = i64::try_from(page.len()).is_ok_and(|heads| heads < self.round);
+        let round = page.last().filter(|_| !is_whole).and_then(|named| user_of(named.chain));
         let heads: BTreeMap<Chain, AuditHead> =
-            store::audit::heads(unit).await?.into_iter().map(|named| (named.chain, named.head)).collect();
-        for (chain, old) in &self.signed {
-            if heads.get(chain) == Some(old) {
-                continue;
-            }
-            match store::audit::hash_at(unit, *chain, old.seq).await? {
-                None => return Ok(Err(Tampered::Gone { chain: *chain, seq: old.seq })),
-                Some(hash) if hash != old.hash => return Ok(Err(Tampered::Rewritten { chain: *chain, seq: old.seq })),
-                // Rows are there, yet the head that names the newest of them went back or away.
-                Some(_) if heads.get(chain).is_none_or(|head| head.seq <= old.seq) => {
-                    return Ok(Err(Tampered::Rewritten { chain: *chain, seq: old.seq }));
-                }
-                Some(_) => {}
+            moved.into_iter().chain(page).map(|named| (named.chain, named.head)).collect();
+        let is_first = self.looked == Looked::default();
+        let in_round = self.signed.range((
+            self.looked.round.map_or(Bound::Unbounded, |user| Bound::Excluded(Chain::User(user))),
+            round.filter(|_| !is_first).map_or(Bound::Unbounded, |user| Bound::Included(Chain::User(user))),
+        ));
+        let moved = heads.keys().filter_map(|chain| self.signed.get_key_value(chain));
+        let governance = self.signed.get_key_value(&Chain::Governance);
+        let checked: BTreeMap<&Chain, &AuditHead> = in_round.chain(moved).chain(governance).collect();
+        for (chain, old) in checked {
+            if let Some(tampered) = changed(unit, *chain, *old, heads.get(chain).copied()).await? {
+                return Ok(Err(tampered));
             }
         }
         let moved = heads.into_iter().filter(|(chain, head)| self.signed.get(chain) != Some(head));
         let signed: Result<Vec<_>, _> =
             moved.map(|(chain, head)| store::audit::sign_head(chain, head, head.seq, now, &self.key)).collect();
-        signed.map(Ok).map_err(|error| HandleError::Fatal(error.to_string()))
+        let looked = Looked { until, round };
+        signed.map(|signed| Ok(Look { signed, looked })).map_err(|error| HandleError::Fatal(error.to_string()))
     }
 
     /// Compares the newest anchor on the stream with the file's, once per chain and start.
@@ -177,13 +212,17 @@ impl Notary {
         Ok(Ok(()))
     }
 
-    /// Appends to the file: whole lines or nothing.
+    /// Appends what a look found to the file: whole lines or nothing. The next look begins where this one ended.
     ///
     /// # Errors
     /// What the file system says.
-    pub fn write(&mut self, heads: &[SignedHead]) -> std::io::Result<()> {
+    pub fn write(&mut self, look: &Look) -> std::io::Result<()> {
+        if look.signed.is_empty() {
+            self.looked = look.looked;
+            return Ok(());
+        }
         let mut text = Vec::new();
-        for head in heads {
+        for head in &look.signed {
             serde_json::to_writer(&mut text, head)?;
             text.push(b'\n');
         }
@@ -194,9 +233,10 @@ impl Notary {
             out.set_len(before)?;
             return Err(error);
         }
-        for head in heads {
+        for head in &look.signed {
             self.signed.insert(head.chain, AuditHead { seq: head.seq, hash: head.hash });
         }
+        self.looked = look.looked;
         Ok(())
     }
 
@@ -204,24 +244,50 @@ impl Notary {
     async fn anchor(&mut self, work: &Work) -> Result<Result<(), Tampered>, HandleError> {
         let mut unit = work.begin(nobody()).await?;
         let now = unit.now().await?;
-        let signed = self.sign(&mut unit, now).await?;
+        let look = self.sign(&mut unit, now).await?;
         unit.rollback().await?;
-        let signed = match signed {
-            Ok(signed) if signed.is_empty() => return Ok(Ok(())),
-            Ok(signed) => signed,
+        let look = match look {
+            Ok(look) => look,
             Err(tampered) => return Ok(Err(tampered)),
         };
-        let chains: Vec<Chain> = signed.iter().map(|head| head.chain).collect();
+        let chains: Vec<Chain> = look.signed.iter().map(|head| head.chain).collect();
         let context = jetstream::new(work.bus.client().clone());
         if let Err(tampered) = self.compare(&context, &chains).await? {
             return Ok(Err(tampered));
         }
-        self.write(&signed).map_err(|error| HandleError::Retry(format!("{}: {error}", self.file.display())))?;
-        for head in &signed {
+        self.write(&look).map_err(|error| HandleError::Retry(format!("{}: {error}", self.file.display())))?;
+        for head in &look.signed {
             publish(work, head, now).await?;
         }
         Ok(Ok(()))
     }
+}
+
+const fn user_of(chain: Chain) -> Option<UserId> {
+    match chain {
+        Chain::User(user) => Some(user),
+        Chain::Governance => None,
+    }
+}
+
+/// What is wrong with a chain whose newest anchor is `old` and whose head is now `head`.
+async fn changed(
+    unit: &mut Unit,
+    chain: Chain,
+    old: AuditHead,
+    head: Option<AuditHead>,
+) -> Result<Option<Tampered>, HandleError> {
+    let seq = old.seq;
+    if head == Some(old) {
+        return Ok(None);
+    }
+    Ok(match store::audit::hash_at(unit, chain, seq).await? {
+        None => Some(Tampered::Gone { chain, seq }),
+        Some(hash) if hash != old.hash => Some(Tampered::Rewritten { chain, seq }),
+        // Rows are there, yet the head that names the newest of them went back or away.
+        Some(_) if head.is_none_or(|head| head.seq <= seq) => Some(Tampered::Rewritten { chain, seq }),
+        Some(_) => None,
+    })
 }
 
 /// Signs and anchors heads that moved, until shutdown and once more at the end.
@@ -241,8 +307,7 @@ pub async fn run(
         Ok(notary) => notary,
         Err(tampered) => return stop(&tampered, &shared, &work).await,
     };
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = runtime::grid(EVERY);
     loop {
         let last = tokio::select! {
             () = work.shutdown.cancelled() => true,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use domain::agent::{AgentSpec, USUAL_LIMITS};
 use domain::message::{Envelope, Message, Payload};
-use domain::subject::Route;
+use domain::subject::{Route, Subject};
 use runtime::{Agent, Ctx, HandleError, Work};
 
 /// Its name.
@@ -74,12 +74,12 @@ impl Agent for Supervisor {
         job: "starts and watches agents, approval gateway, doors for people, audit heads, kill level",
         consumes: &[Route::ApprovalRequested],
         listens: &[Route::Tick, Route::Heartbeat],
+        listens_with_store: &[],
         emits: &[
             Route::Signal,
             Route::ApprovalResolved,
             Route::PersonAct,
             Route::HaltChanged,
-            Route::SupervisorBeat,
             Route::Command,
             Route::Notice,
             Route::Alert,
@@ -94,8 +94,10 @@ impl Agent for Supervisor {
 
     async fn handle(&self, input: &Envelope, _ctx: &mut Ctx<'_>) -> Result<Vec<Message>, HandleError> {
         match &input.payload {
-            // By when it came in: the sender's clock may be wrong.
-            Payload::Heartbeat(beat) => self.shared.registry.beat(beat, tokio::time::Instant::now()),
+            // By when it came in: the sender's clock may be wrong. Whose life it is says the subject, which NATS guards.
+            Payload::Heartbeat(beat) if input.subject == Subject::heartbeat(&beat.agent) => {
+                self.shared.registry.beat(beat, tokio::time::Instant::now());
+            }
             Payload::ApprovalRequest(request) => {
                 // Treasury stored it in the transaction that decided; prompts of other channels hang on here.
                 tracing::info!(approval_id = %request.approval_id, tier = request.tier, "a human is needed");

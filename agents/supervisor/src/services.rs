@@ -8,8 +8,8 @@ use bus::codec::Arrival;
 use domain::ids::UserId;
 use domain::message::{Envelope, HaltChanged, Message};
 use domain::person::{Act, SignedAct};
-use domain::subject::{Priority, Route, Subject};
-use futures::{Stream, StreamExt};
+use domain::subject::{Priority, Route, Stream, Subject};
+use futures::StreamExt;
 use runtime::{HandleError, Means, Work};
 use serde_json::{Value, json};
 
@@ -67,7 +67,7 @@ pub async fn run(shared: Arc<Shared>, work: Work) -> Result<(), HandleError> {
 /// Has requests answered until `stop`: a signal beside everything else, told how many wait already; everything else one
 /// after the other.
 async fn serve<R, F>(
-    mut requests: impl Stream<Item = (&'static str, R)> + Unpin,
+    mut requests: impl futures::Stream<Item = (&'static str, R)> + Unpin,
     stop: impl Future<Output = ()>,
     respond: impl Fn(&'static str, R, usize) -> F,
 ) where
@@ -155,7 +155,7 @@ async fn signal(work: &impl Means, payload: &[u8], head: SignalHead) -> Answer {
     }
     let subject = Subject::of(Route::Signal, Priority::Urgent);
     let raw = Raw { subject: subject.to_string(), headers: kept, payload: payload.to_vec() };
-    let arrival = Arrival { stream: subject.stream().name(), stream_seq: 0, published_at: now };
+    let arrival = Arrival { stream: subject.stream().map_or("", Stream::name), stream_seq: 0, published_at: now };
     let envelope: Envelope = match bus::codec::decode(&raw, &arrival, now) {
         Ok(envelope) => envelope,
         Err(reject) => return Ok(Err(Refused::new(reject.code.code(), &reject.detail))),

@@ -14,7 +14,7 @@ use crate::{Shared, gateway};
 const RATE_WINDOW_MS: i64 = 3_600_000;
 const APPROVAL_WINDOW_MS: i64 = 300_000;
 /// Accounts shown at a glance; `swarm positions --user` shows any.
-const MOST_ACCOUNTS: usize = 16;
+const MOST_ACCOUNTS: i64 = 16;
 
 /// Everything at a glance.
 ///
@@ -25,10 +25,10 @@ pub async fn status(shared: &Shared, work: &impl Means) -> Result<Value, HandleE
     let now = unit.now().await?;
     let kill = store::kill::current(&mut unit).await?;
     let pending = store::approvals::pending(&mut unit, None).await?.len();
-    let users = store::users::user_ids(&mut unit).await?;
+    let users = store::users::user_ids(&mut unit, MOST_ACCOUNTS).await?;
     unit.rollback().await?;
     let mut accounts = Vec::new();
-    for user in users.into_iter().take(MOST_ACCOUNTS) {
+    for user in users {
         accounts.extend(account(work, user).await?);
     }
     let ledger = match positions(work, "operator").await? {

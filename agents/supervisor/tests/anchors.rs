@@ -44,12 +44,14 @@ impl House {
     }
 
     async fn append(&self, rows: i64) {
+        self.append_of(self.user, rows).await;
+    }
+
+    async fn append_of(&self, user: UserId, rows: i64) {
         let treasury = Db::connect(&self.database.url_as("treasury"), "test").await.unwrap();
         for n in 0..rows {
             let mut unit = treasury.begin().await.unwrap();
-            store::audit::append(&mut unit, self.user, "test", "treasury", &json!({ "n": n }), UnixMs(n))
-                .await
-                .unwrap();
+            store::audit::append(&mut unit, user, "test", "treasury", &json!({ "n": n }), UnixMs(n)).await.unwrap();
             unit.commit().await.unwrap();
         }
     }
@@ -61,10 +63,10 @@ impl House {
     /// Signs what moved and writes it as the supervisor does.
     async fn sign(&self, notary: &mut Notary) -> Result<Vec<SignedHead>, Tampered> {
         let mut unit = self.supervisor.begin().await.unwrap();
-        let signed = notary.sign(&mut unit, UnixMs(1)).await.unwrap()?;
+        let look = notary.sign(&mut unit, UnixMs(1)).await.unwrap()?;
         unit.rollback().await.unwrap();
-        notary.write(&signed).unwrap();
-        Ok(signed)
+        notary.write(&look).unwrap();
+        Ok(look.signed)
     }
 
     /// What somebody with the administrator's login and all triggers off does.
@@ -80,6 +82,8 @@ const REWRITTEN: &str = "UPDATE trade_audit SET hash = decode(repeat('ab', 32), 
 const CUT: &str = "DELETE FROM trade_audit WHERE seq > 3;
     UPDATE audit_heads SET seq = 3, hash = (SELECT hash FROM trade_audit WHERE seq = 3)";
 const EMPTIED: &str = "DELETE FROM trade_audit; DELETE FROM audit_heads";
+const HEAD_MOVED_BACK_TO: &str = "UPDATE audit_heads SET seq = SEQ,
+    hash = (SELECT hash FROM trade_audit WHERE seq = SEQ AND user_id = 'USER')";
 const HEAD_MOVED_BACK: &str = "UPDATE audit_heads SET seq = 3, hash = (SELECT hash FROM trade_audit WHERE seq = 3)";
 
 #[tokio::test]
@@ -116,6 +120,32 @@ async fn a_changed_history_is_never_signed_not_even_after_a_restart() {
             let found = matches!(said, Err(Tampered::Gone { seq: 5, .. } | Tampered::Rewritten { seq: 5, .. }));
             assert!(found, "{what}, restart {restart}, grows {grows_after}: {said:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_changed_without_a_word_is_found_in_the_round_over_all_users() {
+    let house = House::new().await;
+    let users: Vec<UserId> = ["bob", "carol", "dave"].map(UserId::of_handle).into();
+    for user in &users {
+        house.append_of(*user, 5).await;
+    }
+    for user in users.iter().chain([&house.user]) {
+        let _ = std::fs::remove_file(&house.file);
+        let mut notary = house.notary().unwrap().with_round(1);
+        assert_eq!(house.sign(&mut notary).await.unwrap().len(), 4, "all of them after a start");
+        assert!(house.sign(&mut notary).await.unwrap().is_empty());
+        let of_user = format!("{HEAD_MOVED_BACK_TO} WHERE user_id = '{user}'");
+        house.tamper(&of_user.replace("SEQ", "3").replace("USER", &user.to_string())).await;
+        let mut found = None;
+        for _ in 0..5 {
+            found = found.or(house.sign(&mut notary).await.err());
+        }
+        assert!(
+            matches!(found, Some(Tampered::Rewritten { chain: Chain::User(of), seq: 5 }) if of == *user),
+            "{found:?}"
+        );
+        house.tamper(&of_user.replace("SEQ", "5").replace("USER", &user.to_string())).await;
     }
 }
 

@@ -22,6 +22,7 @@ impl Agent for TelegramJarvis {
         job: "commands, approval prompts and notices in Telegram",
         consumes: &[],
         listens: &[Route::Notice, Route::Alert],
+        listens_with_store: &[],
         emits: &[],
         timers: &[],
         tables: &[],

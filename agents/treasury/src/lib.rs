@@ -93,6 +93,7 @@ impl Agent for Treasury {
         job: "the ledger: rails, reservations, permits, settlement, PnL, daily loss, breaker",
         consumes: &[Route::Intent, Route::Report, Route::ApprovalResolved, Route::PersonAct],
         listens: &[Route::Tick, Route::HaltChanged],
+        listens_with_store: &[],
         emits: &[
             Route::CexPermit,
             Route::DexPermit,

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domain::ids::UserId;
+use domain::ids::{OrderId, UserId};
 use domain::message::Message;
+use domain::time::UnixMs;
 use rails::book::Marks;
 use rails::limits::Limits;
 use runtime::{HandleError, Means, Work};
@@ -15,18 +16,24 @@ use crate::decide::{Sight, lock};
 use crate::{Treasury, approval, facts, nil_user, settle};
 
 /// How often the sweep looks.
-const EVERY: Duration = Duration::from_millis(500);
+const EVERY: Duration = runtime::USUALLY;
 /// Facts, questions and permits taken up in one turn.
 const BATCH: i64 = 200;
-/// Turns between two rounds over the users who hold something (5 s); a user without a position has no loss to watch,
+/// Turns between two rounds over the users who hold something (6 s); a user without a position has no loss to watch,
 /// and their day starts with their next order.
-const ROUND_EVERY_TURNS: u64 = 10;
+const ROUND_EVERY_TURNS: u64 = 3;
 /// Users looked at in one turn: posting must not wait for the watching.
 const WATCHED_A_TURN: i64 = 50;
 
-/// Where the round over the holders stands, and who was told of today's loss.
+/// The first pause of a piece of work that failed, ms; it doubles with each further failure.
+const PAUSE_MS: i64 = 1_000;
+/// The longest.
+const LONGEST_PAUSE_MS: i64 = 300_000;
+
+/// Where the round over the holders stands, who was told of today's loss, and what waits because it failed.
 #[derive(Debug, Default)]
 pub struct Round {
+    put_off: PutOff,
     /// A whole sweep went through.
     started: bool,
     told: BTreeMap<UserId, i64>,
@@ -40,8 +47,7 @@ pub struct Round {
 /// [`HandleError::Fatal`].
 pub async fn run(treasury: &Treasury, work: &Work) -> Result<(), HandleError> {
     let mut round = Round::default();
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = runtime::grid(EVERY);
     loop {
         tokio::select! {
             () = work.shutdown.cancelled() => return Ok(()),
@@ -63,7 +69,8 @@ pub async fn sweep(treasury: &Treasury, work: &impl Means, round: &mut Round) ->
     treasury.watch_midnight(&work.marks(), work.now().day());
     let mut looker = work.begin(nil_user()).await?;
     let now = looker.now().await?;
-    let unposted = store::orders::unposted(&mut looker, BATCH).await?;
+    let besides = round.put_off.waiting(now);
+    let unposted = store::orders::unposted(&mut looker, BATCH, &besides).await?;
     let mut due = store::approvals::due(&mut looker, now).await?;
     if !round.started {
         // Limits may have changed while we were down: what was asked under others is over.
@@ -76,7 +83,8 @@ pub async fn sweep(treasury: &Treasury, work: &impl Means, round: &mut Round) ->
 
     let config = treasury.config();
     for (user, order_id) in unposted {
-        each(treasury, work, user, async |unit, sight| settle::post(unit, config, user, order_id, sight).await).await?;
+        let act = async |unit: &mut Unit, sight: Sight<'_>| settle::post(unit, config, user, order_id, sight).await;
+        round.put_off.note(order_id, each(treasury, work, user, act).await?, now);
     }
     for (user, approval_id) in due {
         each(treasury, work, user, async |unit, sight| approval::settle(unit, config, user, approval_id, sight).await)
@@ -108,6 +116,29 @@ pub async fn sweep(treasury: &Treasury, work: &impl Means, round: &mut Round) ->
     Ok(())
 }
 
+/// Orders whose facts could not be posted: how often in a row, and when they are tried again. A fact that the ledger
+/// can't hold stays so until somebody has looked; asked for at full speed it would take the place of all others.
+#[derive(Debug, Default)]
+struct PutOff(BTreeMap<OrderId, (u32, UnixMs)>);
+
+impl PutOff {
+    /// Those whose time has not come.
+    fn waiting(&self, now: UnixMs) -> Vec<OrderId> {
+        self.0.iter().filter(|(_, (_, until))| *until > now).map(|(order_id, _)| *order_id).collect()
+    }
+
+    fn note(&mut self, order_id: OrderId, is_done: bool, now: UnixMs) {
+        if is_done {
+            self.0.remove(&order_id);
+            return;
+        }
+        let failed = self.0.get(&order_id).map_or(0, |(failed, _)| *failed);
+        let pause =
+            PAUSE_MS.saturating_mul(1_i64.checked_shl(failed).unwrap_or(i64::MAX)).clamp(PAUSE_MS, LONGEST_PAUSE_MS);
+        self.0.insert(order_id, (failed.saturating_add(1), now.plus_ms(pause)));
+    }
+}
+
 impl Round {
     /// The next holders to look at; none between two rounds.
     async fn next(&mut self, looker: &mut Unit, today: i64) -> Result<Vec<UserId>, HandleError> {
@@ -124,26 +155,26 @@ impl Round {
     }
 }
 
-/// One user's piece of work in a transaction of its own. A piece that fails, however badly, does not hold up the others:
+/// One user's piece of work in a transaction of its own, and whether it could be done. A piece that fails, however badly, does not hold up the others:
 /// a row of one user that can't be read must not stop the settling of everybody's trades.
 async fn each(
     treasury: &Treasury,
     work: &impl Means,
     user: UserId,
     act: impl AsyncFnOnce(&mut Unit, Sight<'_>) -> Result<Vec<Message>, HandleError>,
-) -> Result<(), HandleError> {
+) -> Result<bool, HandleError> {
     let mut unit = work.begin(user).await?;
     let now = unit.now().await?;
     let skew = work.now().since_ms(now);
     let marks = work.marks();
     let done = treasury.with_sight(&marks, now, skew, async |sight| act(&mut unit, sight).await).await;
     match done {
-        Ok(out) => work.commit(unit, user, out).await,
+        Ok(out) => work.commit(unit, user, out).await.map(|()| true),
         Err(error) => {
             tracing::error!(%error, user_id = %user, "left for the next sweep");
             metrics::counter!("swarm_sweep_left_total").increment(1);
             unit.rollback().await?;
-            Ok(())
+            Ok(false)
         }
     }
 }
@@ -163,4 +194,27 @@ fn daily_loss_notice(user: UserId, day: i64) -> Message {
         "today's loss is at its limit: only exits pass until 00:00 UTC".to_owned(),
         BTreeMap::new(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_that_cant_be_posted_waits_ever_longer_and_not_once_it_was() {
+        let order_id = OrderId(uuid::Uuid::from_u128(1));
+        let (mut put_off, mut now) = (PutOff::default(), UnixMs(0));
+        for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+            put_off.note(order_id, false, now);
+            now = now.plus_ms(seconds * 1_000 - 1);
+            assert_eq!(put_off.waiting(now), [order_id], "{seconds}");
+            now = now.plus_ms(1);
+            assert_eq!(put_off.waiting(now), [], "{seconds}");
+        }
+        put_off.0.insert(order_id, (u32::MAX, now));
+        put_off.note(order_id, false, now);
+        assert_eq!(put_off.waiting(now.plus_ms(299_999)), [order_id]);
+        put_off.note(order_id, true, now);
+        assert!(put_off.0.is_empty());
+    }
 }

@@ -16,9 +16,9 @@ use domain::reject::Reject;
 use domain::subject::Stream;
 use domain::time::UnixMs;
 use futures::StreamExt;
-use serde::Deserialize;
 use tokio::sync::mpsc;
 
+use crate::answer::{Meaning, PubAck, meaning};
 use crate::delivery::{Puller, Raw, Subscription};
 use crate::error::BusError;
 
@@ -80,8 +80,6 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// How long a publish without a valid-until is tried.
 const RETRY_FOR_MS: i64 = 10_000;
-/// JetStream's codes of a stream, subject, account or server at its limit.
-const FULL_CODES: [u64; 5] = [10_002, 10_023, 10_028, 10_047, 10_077];
 
 /// Market subjects whose last values are asked for at once.
 const LAST_VALUES: usize = 1_000;
@@ -96,28 +94,6 @@ impl std::fmt::Debug for Bus {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bus").finish_non_exhaustive()
     }
-}
-
-/// A stream's answer to a publish.
-#[derive(Deserialize)]
-struct PubAck {
-    #[serde(default)]
-    stream: String,
-    #[serde(default)]
-    seq: u64,
-    #[serde(default)]
-    duplicate: bool,
-    error: Option<ApiError>,
-}
-
-#[derive(Deserialize)]
-struct ApiError {
-    #[serde(default)]
-    code: u16,
-    #[serde(default)]
-    err_code: u64,
-    #[serde(default)]
-    description: String,
 }
 
 impl Bus {
@@ -271,25 +247,23 @@ impl Bus {
         };
         let ack: PubAck = serde_json::from_slice(&reply.payload)
             .map_err(|_| refused(encoded, "the answer is no publish acknowledgement".to_owned()))?;
-        match ack.error {
-            None => Ok(Some(Published { stream: ack.stream, seq: ack.seq, duplicate: ack.duplicate, tries: 0 })),
-            Some(error) if FULL_CODES.contains(&error.err_code) => {
-                Err(BusError::StreamFull { subject: encoded.subject.clone(), text: error.description })
-            }
-            Some(error) if error.err_code == 10_054 => {
-                Err(BusError::TooLarge { subject: encoded.subject.clone(), bytes: encoded.payload.len() })
-            }
-            // JetStream is there, but not ready to answer.
-            Some(error) if error.code == 503 => Ok(None),
-            Some(error) => Err(refused(encoded, format!("{} ({})", error.description, error.err_code))),
+        let Some(error) = ack.error else {
+            return Ok(Some(Published { stream: ack.stream, seq: ack.seq, duplicate: ack.duplicate, tries: 0 }));
+        };
+        let subject = encoded.subject.clone();
+        match meaning(&error) {
+            Meaning::Unanswered => Ok(None),
+            Meaning::Full => Err(BusError::StreamFull { subject, text: error.description }),
+            Meaning::TooLarge => Err(BusError::TooLarge { subject, bytes: encoded.payload.len() }),
+            Meaning::Refused => Err(refused(encoded, format!("{} ({})", error.description, error.err_code))),
         }
     }
 
-    /// Sends market data, where only the latest counts.
+    /// Sends what no stream has to confirm, because only the latest counts: market data and heartbeats.
     ///
     /// # Errors
     /// [`BusError::Core`].
-    pub async fn publish_market(&self, envelope: &Envelope) -> Result<(), BusError> {
+    pub async fn publish_latest(&self, envelope: &Envelope) -> Result<(), BusError> {
         let encoded = Self::encode(envelope);
         let headers = header_map(&encoded.subject, &encoded.headers, None)?;
         self.client

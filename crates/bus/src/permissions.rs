@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use domain::agent::AgentSpec;
-use domain::subject::{Route, Stream};
+use domain::subject::{Route, Stream, Subject};
 
 use crate::streams::consumers_of;
 
@@ -111,11 +111,13 @@ const ADMINISTRATION: [&str; 8] = [
 /// nothing else.
 #[must_use]
 pub fn permissions_of(agent: &AgentSpec) -> Permissions {
-    // A person's door is never an agent's to knock at: its filter would cover every action of `buy_bot`.
-    let emits = agent.emits.iter().filter(|route| **route != Route::UserSignal);
+    // A person's door is never an agent's to knock at: its filter would cover every action of `buy_bot`. Nor does an
+    // agent tell of another's life.
+    let emits = agent.emits.iter().filter(|route| !matches!(**route, Route::UserSignal | Route::Heartbeat));
     let mut publish: Vec<String> = emits.map(|route| route.filter()).collect();
     // Every runtime tells of its life and can tell people and the monitor that something is wrong.
-    publish.extend([Route::Heartbeat, Route::Notice, Route::Alert].map(Route::filter));
+    publish.extend([Route::Notice, Route::Alert].map(Route::filter));
+    publish.push(Subject::heartbeat(agent.name).to_string());
     for consumer in consumers_of(agent) {
         let place = format!("{}.{}", consumer.stream.name(), consumer.name);
         publish.push(format!("$JS.API.CONSUMER.INFO.{place}"));
@@ -129,7 +131,8 @@ pub fn permissions_of(agent: &AgentSpec) -> Permissions {
         publish.push(format!("$JS.API.DIRECT.GET.{}", Stream::Market.name()));
     }
     let mut subscribe = vec![format!("{}.>", inbox_prefix(agent.name)), format!("system.{}.command.*", agent.name)];
-    subscribe.extend([Route::SupervisorBeat, Route::HaltChanged].map(Route::filter));
+    subscribe.push(Subject::heartbeat("supervisor").to_string());
+    subscribe.push(Route::HaltChanged.filter());
     // Commands to others are none of its business; those to itself are granted above.
     subscribe.extend(agent.listens.iter().filter(|route| **route != Route::Command).map(|route| route.filter()));
     if !agent.services.is_empty() {

@@ -420,6 +420,7 @@ mod tests {
             job: "",
             consumes,
             listens: &[],
+            listens_with_store: &[],
             emits: &[],
             timers: &[],
             tables: &[],
@@ -445,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn every_route_in_every_priority_has_one_stream_the_one_that_domain_names() {
+    fn every_route_in_every_priority_has_the_stream_that_domain_names_and_no_other() {
         use domain::subject::Subject;
         let short = [
             "trading.signal.critical",
@@ -455,7 +456,8 @@ mod tests {
             "trading.signal.low",
         ];
         let routed = Route::ALL.into_iter().filter(|r| !r.is_market()).flat_map(|route| {
-            let who = matches!(route, Route::UserSignal | Route::Command).then(|| "alice".to_owned());
+            let who =
+                matches!(route, Route::UserSignal | Route::Command | Route::Heartbeat).then(|| "alice".to_owned());
             Priority::ALL.map(|priority| Subject::Routed { route, who: who.clone(), priority }.to_string())
         });
         for text in routed.chain(short.map(str::to_owned)).chain(["market.paper.tick.BTCUSDT".to_owned()]) {
@@ -463,7 +465,7 @@ mod tests {
                 .into_iter()
                 .filter(|s| subjects_of(*s).unwrap().iter().any(|filter| matches(filter, &text)))
                 .collect();
-            assert_eq!(homes, [Subject::parse(&text).unwrap().stream()], "{text}");
+            assert_eq!(homes, Vec::from_iter(Subject::parse(&text).unwrap().stream()), "{text}");
         }
     }
 

@@ -64,10 +64,10 @@ async fn an_agent_may_do_what_its_spec_says() {
         "system.all.decision.low",
         "system.all.notice.low",
         "monitoring.all.alert.low",
-        "system.supervisor.heartbeat.low",
+        "pulse.treasury.heartbeat.low",
         "dlq.TRADING_HIGH.treasury",
     ];
-    let subscribe = ["_INBOX_treasury.x", "system.treasury.command.low", "system.all.supervisor.low"];
+    let subscribe = ["_INBOX_treasury.x", "system.treasury.command.low", "pulse.supervisor.heartbeat.low"];
     may(&bus, &mut events, &publish, &subscribe).await;
     for stream in [Stream::TradingCritical, Stream::TradingHigh, Stream::SystemLow] {
         bus.consumer(stream, "treasury").await.unwrap();
@@ -86,6 +86,9 @@ async fn no_agent_speaks_for_another() {
         ("treasury", "dlq.TRADING_HIGH.buy_bot"),
         ("treasury", "audit.anchor.x"),
         ("treasury", "system.buy_bot.command.low"),
+        ("treasury", "pulse.buy_bot.heartbeat.low"),
+        ("treasury", "pulse.supervisor.heartbeat.low"),
+        ("operator", "pulse.supervisor.heartbeat.low"),
         ("alice", "trading.buy_bot.signal.critical"),
         ("alice", "trading.signal.urgent"),
         ("alice", "trading.buy_bot.signal-bob.critical"),
@@ -106,6 +109,7 @@ async fn nobody_reads_anothers_inbox_or_queue() {
         ("buy_bot", ">"),
         ("treasury", "trading.>"),
         ("treasury", "system.buy_bot.command.low"),
+        ("treasury", "pulse.buy_bot.heartbeat.low"),
         ("operator", "trading.>"),
         ("operator", "_INBOX_treasury.>"),
         ("alice", "_INBOX_operator.>"),

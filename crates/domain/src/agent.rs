@@ -40,6 +40,9 @@ pub struct AgentSpec {
     pub consumes: &'static [Route],
     /// Routes it hears on a plain subscription, where only the latest matters.
     pub listens: &'static [Route],
+    /// Those of `listens` whose handler uses the record, in a transaction. All others are handled without one: what only
+    /// passes by must not wait for a database that is slow.
+    pub listens_with_store: &'static [Route],
     /// Routes it may publish.
     pub emits: &'static [Route],
     /// Its timers.

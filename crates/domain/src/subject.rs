@@ -2,7 +2,8 @@
 //! against it.
 //!
 //! Form: `{domain}.{agent}.{action}.{priority}`; `agent` is who the message is for, `all` when it is a fact for
-//! everybody. Market data is `market.{venue}.{kind}.{instrument}`.
+//! everybody, and in the domain `pulse`, which no stream stores, whose life it tells of. Market data is
+//! `market.{venue}.{kind}.{instrument}`.
 
 use std::fmt;
 
@@ -153,9 +154,7 @@ pub enum Route {
     TokenVerdict,
     /// `HaltChanged`: the kill level has a new epoch.
     HaltChanged,
-    /// The supervisor's own `Heartbeat`, which agents watch.
-    SupervisorBeat,
-    /// An agent's `Heartbeat`.
+    /// A process's `Heartbeat`: the supervisor watches everybody's, everybody the supervisor's.
     Heartbeat,
     /// `AgentCommand` to one agent (drain).
     Command,
@@ -171,7 +170,7 @@ pub enum Route {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 22] = [
         Self::Signal,
         Self::UserSignal,
         Self::Idea,
@@ -188,7 +187,6 @@ impl Route {
         Self::Notice,
         Self::TokenVerdict,
         Self::HaltChanged,
-        Self::SupervisorBeat,
         Self::Heartbeat,
         Self::Command,
         Self::Alert,
@@ -217,8 +215,7 @@ impl Route {
             Self::Notice => ("system", "all", "notice"),
             Self::TokenVerdict => ("system", "all", "verdict"),
             Self::HaltChanged => ("system", "all", "halt"),
-            Self::SupervisorBeat => ("system", "all", "supervisor"),
-            Self::Heartbeat => ("system", "supervisor", "heartbeat"),
+            Self::Heartbeat => ("pulse", "*", "heartbeat"),
             Self::Command => ("system", "*", "command"),
             Self::Alert => ("monitoring", "all", "alert"),
             Self::Lesson => ("system", "all", "lesson"),
@@ -255,20 +252,17 @@ impl Route {
         }
     }
 
-    /// The stream that holds this route at `priority`.
+    /// The stream that holds this route at `priority`; `None`: it is heard now or never.
     #[must_use]
-    pub const fn stream(self, priority: Priority) -> Stream {
-        if self.is_market() {
-            return Stream::Market;
-        }
-        if self.is_fact() {
-            return Stream::SystemLow;
-        }
-        match priority {
+    pub const fn stream(self, priority: Priority) -> Option<Stream> {
+        Some(match priority {
+            _ if matches!(self, Self::Heartbeat) => return None,
+            _ if self.is_market() => Stream::Market,
+            _ if self.is_fact() => Stream::SystemLow,
             Priority::Critical | Priority::Urgent => Stream::TradingCritical,
             Priority::High | Priority::Normal => Stream::TradingHigh,
             Priority::Low => Stream::SystemLow,
-        }
+        })
     }
 }
 
@@ -279,7 +273,8 @@ pub enum Subject {
     Routed {
         /// What kind.
         route: Route,
-        /// The variable token: the handle of a [`Route::UserSignal`], the agent of a [`Route::Command`].
+        /// The variable token: the handle of a [`Route::UserSignal`], the agent of a [`Route::Command`] or
+        /// [`Route::Heartbeat`].
         who: Option<String>,
         /// How urgent.
         priority: Priority,
@@ -327,6 +322,12 @@ impl Subject {
         Self::Routed { route: Route::Command, who: Some(agent.to_owned()), priority: Priority::Low }
     }
 
+    /// Where an agent's heartbeats go.
+    #[must_use]
+    pub fn heartbeat(agent: &str) -> Self {
+        Self::Routed { route: Route::Heartbeat, who: Some(agent.to_owned()), priority: Priority::Low }
+    }
+
     /// Its route; the three-token form counts as [`Route::Signal`].
     #[must_use]
     pub const fn route(&self) -> Route {
@@ -345,12 +346,12 @@ impl Subject {
         }
     }
 
-    /// The stream that stores it.
+    /// The stream that stores it, if any does.
     #[must_use]
-    pub const fn stream(&self) -> Stream {
+    pub const fn stream(&self) -> Option<Stream> {
         match self {
             Self::Routed { route, priority, .. } => route.stream(*priority),
-            Self::Market { .. } => Stream::Market,
+            Self::Market { .. } => Some(Stream::Market),
             Self::ThreeToken { priority, .. } => Route::Signal.stream(*priority),
         }
     }
@@ -383,8 +384,13 @@ impl Subject {
                         priority,
                     });
                 }
-                if (*domain, *action) == ("system", "command") {
-                    return Some(Self::Routed { route: Route::Command, who: Some((*agent).to_owned()), priority });
+                let of_agent = match (*domain, *action) {
+                    ("system", "command") => Some(Route::Command),
+                    ("pulse", "heartbeat") => Some(Route::Heartbeat),
+                    _ => None,
+                };
+                if let Some(route) = of_agent {
+                    return Some(Self::Routed { route, who: Some((*agent).to_owned()), priority });
                 }
                 Route::ALL.into_iter().find(|r| r.tokens() == (*domain, *agent, *action)).map(|route| Self::Routed {
                     route,
@@ -403,8 +409,9 @@ impl fmt::Display for Subject {
             Self::Routed { route: Route::UserSignal, who, priority } => {
                 write!(f, "trading.buy_bot.signal-{}.{}", who.as_deref().unwrap_or("unknown"), priority.token())
             }
-            Self::Routed { route: Route::Command, who, priority } => {
-                write!(f, "system.{}.command.{}", who.as_deref().unwrap_or("all"), priority.token())
+            Self::Routed { route: route @ (Route::Command | Route::Heartbeat), who, priority } => {
+                let (domain, _, action) = route.tokens();
+                write!(f, "{domain}.{}.{action}.{}", who.as_deref().unwrap_or("all"), priority.token())
             }
             Self::Routed { route, priority, .. } => {
                 let (domain, agent, action) = route.tokens();
@@ -429,6 +436,7 @@ mod tests {
                 }
                 Route::UserSignal => Subject::Routed { route, who: Some("alice".into()), priority: Priority::High },
                 Route::Command => Subject::command("monitor"),
+                Route::Heartbeat => Subject::heartbeat("monitor"),
                 _ => Subject::of(route, Priority::High),
             };
             assert_eq!(Subject::parse(&subject.to_string()), Some(subject));

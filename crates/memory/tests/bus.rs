@@ -28,6 +28,7 @@ const fn agent(name: &'static str, consumes: &'static [Route]) -> AgentSpec {
         job: "",
         consumes,
         listens: &[],
+        listens_with_store: &[],
         emits: &[],
         timers: &[],
         tables: &[],

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domain::agent::AgentSpec;
 use domain::message::{Envelope, Message};
 use domain::reject::Reject;
-use domain::subject::Route;
+use domain::subject::{Priority, Route};
 use domain::time::UnixMs;
 use store::{StoreError, Unit};
 
@@ -55,6 +55,10 @@ pub enum HandleError {
     /// Try again later: bounded, with growing pauses.
     #[error("to be retried: {0}")]
     Retry(String),
+    /// Nothing is wrong with it, but this process can't take it yet: kept in hand until it can, or until its valid-until.
+    /// That uses up no attempt.
+    #[error("not yet: {0}")]
+    NotYet(String),
     /// Never to be handled: dead letter with the reason.
     #[error("rejected: {0}")]
     Reject(Reject),
@@ -110,8 +114,8 @@ impl<'a> Ctx<'a> {
     /// with the inbox entry and the outputs.
     ///
     /// # Errors
-    /// [`HandleError::Retry`] when the store is down (facts and timers are handled all the same) or the agent has no
-    /// tables.
+    /// [`HandleError::Retry`] when there is none: the store is down (what is listened to and timers are handled all the
+    /// same), the agent has no tables, or the route is listened to and not among `listens_with_store` of the SPEC.
     pub fn unit(&mut self) -> Result<&mut Unit, HandleError> {
         self.unit.as_deref_mut().ok_or_else(|| HandleError::Retry("the store can't be reached".to_owned()))
     }
@@ -134,16 +138,29 @@ pub fn spec_faults(spec: &AgentSpec) -> Vec<String> {
         (1..=60_000).contains(&spec.limits.handle_timeout_ms),
         "handle_timeout_ms is not within 1 and 60,000".to_owned(),
     );
-    for (field, routes) in [("consumes", spec.consumes), ("listens", spec.listens), ("emits", spec.emits)] {
+    for (field, routes) in [
+        ("consumes", spec.consumes),
+        ("listens", spec.listens),
+        ("listens_with_store", spec.listens_with_store),
+        ("emits", spec.emits),
+    ] {
         for (at, route) in routes.iter().enumerate() {
             check(!routes[..at].contains(route), format!("{field} names {route:?} twice"));
         }
     }
     for route in spec.consumes {
         check(!route.is_market(), format!("{route:?} is market data and can't be consumed durably"));
+        check(
+            route.stream(Priority::Low).is_some(),
+            format!("{route:?} is in no stream and can't be consumed durably"),
+        );
         check(!spec.listens.contains(route), format!("{route:?} is both consumed and listened to"));
         let (domain, addressee, _) = route.tokens();
         check(domain != "trading" || addressee == spec.name, format!("{route:?} is addressed to {addressee}"));
+    }
+    for route in spec.listens_with_store {
+        check(spec.listens.contains(route), format!("{route:?} is not listened to, with or without the store"));
+        check(!spec.tables.is_empty(), format!("{route:?} is listened to with the store, and there are no tables"));
     }
     for timer in spec.timers {
         check(timer.every_ms >= 10, format!("timer {} runs more often than every 10 ms", timer.name));

@@ -6,7 +6,7 @@ use bus::Bus;
 use domain::agent::AgentSpec;
 use domain::ids::{BootId, UserId};
 use domain::message::{Header, Message};
-use domain::time::Clock;
+use domain::time::{Clock, UnixMs};
 use futures::future::try_join_all;
 use store::{Db, OutboxRow};
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,12 @@ impl Core {
         self.shutdown.cancel();
     }
 
+    /// Now, by the database's clock as it was last seen: a process whose own clock is wrong makes messages that are in
+    /// time for everybody else, and does not take theirs for late or early.
+    pub(crate) fn now(&self) -> UnixMs {
+        self.clock.now().plus_ms(self.vitals.skew_ms().saturating_neg())
+    }
+
     /// The head of a new chain.
     pub(crate) fn root_header(&self, user_id: UserId) -> Header {
         self.root_of(new_id(self.clock.as_ref()), user_id)
@@ -53,7 +59,7 @@ impl Core {
 
     /// The head of a chain whose root id is a function of what it is about.
     pub(crate) fn root_of(&self, id: Uuid, user_id: UserId) -> Header {
-        outbox::root(self.spec.name, id, user_id, self.clock.now())
+        outbox::root(self.spec.name, id, user_id, self.now())
     }
 
     /// Outputs as outbox rows.
@@ -63,7 +69,7 @@ impl Core {
     pub(crate) fn rows(&self, parent: &Header, out: Vec<Message>) -> Result<Vec<OutboxRow>, HandleError> {
         outbox::announced(&self.spec, &out)?;
         meters::emitted(self.spec.name, &out);
-        outbox::rows(&self.spec, parent, out, self.clock.now())
+        outbox::rows(&self.spec, parent, out, self.now())
     }
 
     /// Publishes outputs without an outbox.
@@ -73,20 +79,27 @@ impl Core {
     pub(crate) async fn emit(&self, parent: &Header, out: Vec<Message>) -> Result<(), HandleError> {
         outbox::announced(&self.spec, &out)?;
         meters::emitted(self.spec.name, &out);
-        let now = self.clock.now();
+        let now = self.now();
         let envelopes: Vec<_> =
             out.into_iter().map(|message| message.into_child(parent, self.spec.name, now)).collect();
         let published = try_join_all(envelopes.iter().map(|envelope| self.bus.publish(envelope))).await;
         published.map(drop).map_err(|error| HandleError::Retry(chain(&error)))
     }
 
-    /// Whether the store answers right now; remembers the answer. Agents without a store have nothing to ask.
+    /// Whether the store answers right now; remembers the answer, and how far its clock is from ours. Agents without a store have nothing to ask.
     pub(crate) async fn store_answers(&self) -> bool {
         let Some(db) = &self.db else { return true };
-        let up = matches!(tokio::time::timeout(crate::pulse::PING_TIMEOUT, db.ping()).await, Ok(Ok(())));
-        if up {
-            self.vitals.answered("postgres", self.clock.now().0);
-        }
+        let before = self.clock.now();
+        let up = match tokio::time::timeout(crate::pulse::PING_TIMEOUT, db.now()).await {
+            Ok(Ok(now)) => {
+                // The database's clock was read between our two looks; the mean of them is the best guess of when.
+                let after = self.clock.now();
+                self.vitals.set_skew_ms(before.plus_ms(after.since_ms(before) / 2).since_ms(now));
+                self.vitals.answered("postgres", after.0);
+                true
+            }
+            _ => false,
+        };
         if self.vitals.set_store_up(up) {
             tracing::warn!(up, "the store changed its state");
         }

@@ -26,8 +26,10 @@ const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
 pub(crate) enum Source {
     /// A durable consumer: the inbox drops duplicates, and without the store nothing is handled.
     Consumed,
-    /// A subscription or a timer: handled even when the store is down.
+    /// A timer, or a subscription whose handler uses the store: handled even when the store is down.
     Passing,
+    /// Any other subscription: never touches the store, so that a slow one delays nothing that is heard.
+    Heard,
 }
 
 /// An agent and what surrounds it.
@@ -45,6 +47,9 @@ impl<A> Clone for Engine<A> {
 impl<A: Agent> Engine<A> {
     /// Handles an input, trying again a few times after conflicts in the database.
     pub(crate) async fn handle(&self, input: &Envelope, source: Source) -> Result<(), HandleError> {
+        if source == Source::Heard {
+            return self.without_store(input).await;
+        }
         let mut pause = CONFLICT_PAUSE;
         let mut tries = 1;
         loop {
@@ -69,7 +74,10 @@ impl<A: Agent> Engine<A> {
 
     async fn attempt(&self, input: &Envelope, source: Source) -> Result<(), HandleError> {
         let core = &self.core;
-        let Some(db) = &core.db else { return self.without_store(input, core.clock.now()).await };
+        let Some(db) = &core.db else {
+            in_time(input, source, core.clock.now())?;
+            return self.without_store(input).await;
+        };
         let opened =
             timeout(STORE_BOUND, self.open(db, input, source)).await.map_err(|_| slow("opening a transaction"));
         let (mut unit, now) = match opened.and_then(|opened| opened) {
@@ -81,13 +89,15 @@ impl<A: Agent> Engine<A> {
             Err(HandleError::Retry(text) | HandleError::Fatal(text)) if source == Source::Passing => {
                 tracing::debug!(text, "handled without the store");
                 core.vitals.store_suspect.notify_one();
-                return self.without_store(input, core.clock.now().plus_ms(-core.vitals.skew_ms())).await;
+                return self.without_store(input).await;
             }
             Err(error) => {
                 core.vitals.store_suspect.notify_one();
                 return Err(error);
             }
         };
+        // By the database's time, and only now: what the inbox knows was handled, however late it comes again.
+        in_time(input, source, now)?;
         let ctx = Ctx::new(now, core.vitals.skew_ms(), &core.market, Some(&mut unit));
         let out = self.call(input, ctx).await?;
         let closed = timeout(STORE_BOUND, self.close(unit, input, out)).await.map_err(|_| slow("a commit"));
@@ -103,14 +113,22 @@ impl<A: Agent> Engine<A> {
     async fn open(&self, db: &Db, input: &Envelope, source: Source) -> Result<Option<(Unit, UnixMs)>, HandleError> {
         let core = &self.core;
         let mut unit = db.begin().await?;
-        if !input.header.user_id.0.is_nil() {
-            unit.set_tenant(input.header.user_id).await?;
-        }
-        if source == Source::Consumed && !unit.inbox_insert(core.spec.name, input.header.message_id).await? {
-            unit.rollback().await?;
-            return Ok(None);
-        }
-        let now = unit.now().await?;
+        let tenant = Some(input.header.user_id).filter(|user| !user.0.is_nil());
+        let now = match source {
+            Source::Consumed => match unit.open(tenant, core.spec.name, input.header.message_id).await? {
+                Some(now) => now,
+                None => {
+                    unit.rollback().await?;
+                    return Ok(None);
+                }
+            },
+            Source::Passing | Source::Heard => {
+                if let Some(user) = tenant {
+                    unit.set_tenant(user).await?;
+                }
+                unit.now().await?
+            }
+        };
         core.vitals.set_skew_ms(core.clock.now().since_ms(now));
         Ok(Some((unit, now)))
     }
@@ -118,9 +136,7 @@ impl<A: Agent> Engine<A> {
     async fn close(&self, mut unit: Unit, input: &Envelope, out: Vec<Message>) -> Result<(), HandleError> {
         let core = &self.core;
         let rows = core.rows(&input.header, out)?;
-        for row in &rows {
-            unit.outbox_put(core.spec.name, row).await?;
-        }
+        unit.outbox_put(core.spec.name, &rows).await?;
         unit.commit().await.map_err(unknown_commit)?;
         self.agent.committed(input);
         if let Some(relay) = &core.relay {
@@ -130,9 +146,9 @@ impl<A: Agent> Engine<A> {
         Ok(())
     }
 
-    async fn without_store(&self, input: &Envelope, now: UnixMs) -> Result<(), HandleError> {
+    async fn without_store(&self, input: &Envelope) -> Result<(), HandleError> {
         let core = &self.core;
-        let out = self.call(input, Ctx::new(now, core.vitals.skew_ms(), &core.market, None)).await?;
+        let out = self.call(input, Ctx::new(core.now(), core.vitals.skew_ms(), &core.market, None)).await?;
         core.emit(&input.header, out).await
     }
 
@@ -146,6 +162,14 @@ impl<A: Agent> Engine<A> {
             Err(_) => Err(HandleError::Retry(format!("the handler took longer than {limit_ms} ms"))),
         }
     }
+}
+
+/// Whether a consumed message may still be acted on. What is heard in passing was looked at when it was heard.
+fn in_time(input: &Envelope, source: Source, now: UnixMs) -> Result<(), HandleError> {
+    if source == Source::Consumed {
+        bus::codec::in_time(input, now)?;
+    }
+    Ok(())
 }
 
 fn slow(what: &str) -> HandleError {

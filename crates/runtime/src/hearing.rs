@@ -5,11 +5,12 @@ use bus::codec::{self, Arrival};
 use domain::ids::UserId;
 use domain::message::{Envelope, Payload};
 use domain::subject::{Route, Subject};
-use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
+use tokio::time::{Duration, Instant};
 use tracing::Instrument;
 
 use crate::agent::{Agent, HandleError, chain};
 use crate::engine::{Engine, Source};
+use crate::grid::grid;
 use crate::meters;
 use crate::process::RunError;
 use crate::trace;
@@ -65,7 +66,7 @@ pub(crate) async fn hear<A: Agent>(engine: Engine<A>, filter: String, ear: Ear) 
 
 async fn heard<A: Agent>(engine: &Engine<A>, raw: &Raw, ear: Ear) {
     let core = &engine.core;
-    let now = core.clock.now();
+    let now = core.now();
     let mut input = match codec::decode(raw, &Arrival { stream: "", stream_seq: 0, published_at: now }, now) {
         Ok(input) => input,
         Err(reject) => {
@@ -79,6 +80,7 @@ async fn heard<A: Agent>(engine: &Engine<A>, raw: &Raw, ear: Ear) {
         }
     };
     meters::received(A::SPEC.name, input.subject.route(), None);
+    core.vitals.answered("nats", now.0);
     match (ear, &input.payload) {
         (Ear::Market, Payload::MarketTick(tick)) => {
             core.market.put(tick.clone(), now);
@@ -94,7 +96,8 @@ async fn heard<A: Agent>(engine: &Engine<A>, raw: &Raw, ear: Ear) {
         (Ear::Beat, Payload::Heartbeat(_)) => core.vitals.supervisor_heard(),
         (Ear::Agent, _) => {
             trace::enter(&mut input.header);
-            pass(engine, &input).await;
+            let with_store = A::SPEC.listens_with_store.contains(&input.subject.route());
+            pass(engine, &input, if with_store { Source::Passing } else { Source::Heard }).await;
         }
         _ => tracing::warn!(
             subject = raw.subject,
@@ -105,12 +108,12 @@ async fn heard<A: Agent>(engine: &Engine<A>, raw: &Raw, ear: Ear) {
 }
 
 /// Hands a passing input to the handler. It is not kept: what matters of it is in tables or comes again.
-async fn pass<A: Agent>(engine: &Engine<A>, input: &Envelope) {
+async fn pass<A: Agent>(engine: &Engine<A>, input: &Envelope, source: Source) {
     let core = &engine.core;
     let route = input.subject.route();
     let span = tracing::info_span!("input", correlation_id = %input.header.correlation_id, kind = input.payload.kind());
     let started = Instant::now();
-    match engine.handle(input, Source::Passing).instrument(span).await {
+    match engine.handle(input, source).instrument(span).await {
         Ok(()) => meters::handled(A::SPEC.name, route, started.elapsed().as_secs_f64()),
         Err(HandleError::Fatal(text)) => core.fail(RunError::Agent(text)),
         Err(error) => {
@@ -121,15 +124,14 @@ async fn pass<A: Agent>(engine: &Engine<A>, input: &Envelope) {
     core.vitals.step();
 }
 
-/// Ticks until the process drains; the first tick is at once. A tick that takes longer than the period delays the next.
+/// Ticks until the process drains; the first tick is at once. A tick that takes longer than the period costs the next.
 pub(crate) async fn tick<A: Agent>(engine: Engine<A>, name: &'static str, every: Duration) {
-    let mut every = interval(every);
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut every = grid(every);
     loop {
         tokio::select! { () = engine.core.shutdown.cancelled() => return, _ = every.tick() => {} }
         let header = engine.core.root_header(UserId(uuid::Uuid::nil()));
         let input = Envelope { header, subject: Subject::command(A::SPEC.name), payload: Payload::Timer(name) };
         meters::received(A::SPEC.name, Route::Command, None);
-        pass(&engine, &input).await;
+        pass(&engine, &input, Source::Passing).await;
     }
 }

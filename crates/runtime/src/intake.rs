@@ -17,10 +17,12 @@ use crate::engine::{Engine, Source};
 use crate::meters;
 use crate::process::RunError;
 use crate::trace;
-use crate::verdict::{Cause, Place, Verdict, after_failure, door_user, give_up, in_time, notice};
+use crate::verdict::{Cause, Place, Verdict, after_failure, door_user, give_up, notice};
 
 /// A third of the consumers' 5 s ack wait.
 const IN_PROGRESS_EVERY: Duration = Duration::from_millis(1_600);
+/// Before a message that the agent could not take yet is offered to it again.
+const NOT_YET_PAUSE: Duration = Duration::from_millis(250);
 /// After a failure that is the process's own or the broker's, not the message's.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -103,7 +105,7 @@ async fn settle<A: Agent>(engine: &Engine<A>, delivery: Delivery) {
         meters::received(A::SPEC.name, route, Some(lag_seconds));
     }
     let at = Arrival { stream: &delivery.stream, stream_seq: delivery.stream_seq, published_at: delivery.published_at };
-    let (verdict, cause) = match codec::decode(&delivery.raw, &at, now) {
+    let (verdict, cause) = match codec::read(&delivery.raw, &at) {
         Ok(mut input) => {
             trace::enter(&mut input.header);
             let span = tracing::info_span!("input", correlation_id = %input.header.correlation_id, message_id = %input.header.message_id, subject = delivery.raw.subject);
@@ -142,15 +144,12 @@ async fn keep(delivery: &Delivery) -> std::convert::Infallible {
     }
 }
 
-/// Has the message handled and judges the outcome. While the store is down it is kept in hand: an outage uses up no
-/// attempts.
+/// Has the message handled and judges the outcome. While the store is down, or the agent can't take it yet, it is kept in
+/// hand: that uses up no attempts.
 async fn decide<A: Agent>(engine: &Engine<A>, input: &Envelope, delivery: &Delivery) -> Verdict {
     let core = &engine.core;
     let route = input.subject.route();
     loop {
-        if let Err(reject) = in_time(input.header.valid_until, core.clock.now()) {
-            return give_up(Some(route), reject);
-        }
         let error = match engine.handle(input, Source::Consumed).await {
             Ok(()) => return Verdict::Ack,
             Err(error) => error,
@@ -158,6 +157,13 @@ async fn decide<A: Agent>(engine: &Engine<A>, input: &Envelope, delivery: &Deliv
         meters::failed(A::SPEC.name, route);
         match error {
             HandleError::Reject(reject) => return give_up(Some(route), reject),
+            HandleError::NotYet(text) => {
+                tracing::info!(text, "kept in hand");
+                tokio::select! {
+                    () = tokio::time::sleep(NOT_YET_PAUSE) => {}
+                    () = core.shutdown.cancelled() => return Verdict::Again(PAUSE),
+                }
+            }
             HandleError::Retry(text) => {
                 tracing::warn!(text, attempts = delivery.attempts, "an attempt failed");
                 if core.store_answers().await {

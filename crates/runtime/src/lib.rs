@@ -13,6 +13,7 @@ pub mod clock;
 mod config;
 mod core;
 mod engine;
+mod grid;
 mod hearing;
 mod http;
 mod intake;
@@ -32,8 +33,9 @@ mod work;
 
 pub use agent::{Agent, Ctx, HandleError, spec_faults};
 pub use config::{ConfigFaults, ProcessConfig};
+pub use grid::{USUALLY, grid};
 pub use market::MarketView;
 pub use means::{Means, Record};
-pub use process::{RunError, main, run};
+pub use process::{RunError, main, run, run_by};
 pub use tokio_util::sync::CancellationToken;
 pub use work::Work;

@@ -13,7 +13,7 @@ use crate::agent::HandleError;
 use crate::trace;
 
 /// What every process may publish, announced or not.
-const EVERYBODYS: [Route; 3] = [Route::Heartbeat, Route::Notice, Route::Alert];
+const EVERYBODYS: [Route; 2] = [Route::Notice, Route::Alert];
 
 /// The head of the chain that `agent` begins with the id `id` at `now`.
 #[must_use]

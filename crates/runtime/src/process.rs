@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bus::{Bus, BusConfig};
 use domain::ids::BootId;
-use domain::subject::{Route, Stream};
+use domain::subject::{Route, Stream, Subject};
 use domain::time::Clock;
 use store::Db;
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,6 +41,8 @@ const SWEEP_BOUND: Duration = Duration::from_secs(10);
 const DRAIN_WORK: Duration = Duration::from_secs(7);
 /// How long the outbox may take after that. Together below the 10 s a process is given.
 const DRAIN_OUTBOX: Duration = Duration::from_secs(2);
+/// Whose heartbeats the others watch.
+const SUPERVISOR: &str = "supervisor";
 /// Between tries of something that failed.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -145,7 +147,19 @@ fn start<A: Agent>(build: impl FnOnce(&ProcessConfig) -> Result<A, ConfigFaults>
 /// # Errors
 /// [`RunError`].
 pub async fn run<A: Agent>(agent: A, config: ProcessConfig, stop: CancellationToken) -> Result<(), RunError> {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    run_by(agent, config, stop, Arc::new(SystemClock)).await
+}
+
+/// [`run`] by a clock of the caller's, which may be wrong.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run_by<A: Agent>(
+    agent: A,
+    config: ProcessConfig,
+    stop: CancellationToken,
+    clock: Arc<dyn Clock>,
+) -> Result<(), RunError> {
     let listener = http::open(config.http_port, config.run_dir.as_deref(), A::SPEC.name)
         .await
         .map_err(|error| RunError::Unreachable(format!("port for metrics and health: {error}")))?;
@@ -215,9 +229,9 @@ fn start_work<A: Agent>(
         let ear = if *route == Route::Tick { Ear::Market } else { Ear::Agent };
         work.spawn(hear(engine.clone(), route.filter(), ear));
     }
-    work.spawn(hear(engine.clone(), domain::subject::Subject::command(A::SPEC.name).to_string(), Ear::Command));
+    work.spawn(hear(engine.clone(), Subject::command(A::SPEC.name).to_string(), Ear::Command));
     if core.config.supervised {
-        beside.spawn(hear(engine.clone(), Route::SupervisorBeat.filter(), Ear::Beat));
+        beside.spawn(hear(engine.clone(), Subject::heartbeat(SUPERVISOR).to_string(), Ear::Beat));
         beside.spawn(pulse::supervisor(Arc::clone(core)));
     }
     for timer in A::SPEC.timers {
@@ -232,7 +246,9 @@ async fn background<A: Agent>(engine: Engine<A>) {
     loop {
         match Arc::clone(&engine.agent).background(Work::new(Arc::clone(core))).await {
             Ok(()) => return,
-            Err(HandleError::Retry(text)) => tracing::warn!(text, "background work is started again"),
+            Err(HandleError::Retry(text) | HandleError::NotYet(text)) => {
+                tracing::warn!(text, "background work is started again");
+            }
             Err(HandleError::Fatal(text)) => return core.fail(RunError::Agent(text)),
             Err(HandleError::Reject(reject)) => return core.fail(RunError::Agent(reject.to_string())),
         }

@@ -5,22 +5,23 @@ use std::sync::mpsc as blocking;
 
 use bus::BusEvent;
 use domain::ids::UserId;
-use domain::message::{Heartbeat, Message, Payload};
-use domain::subject::{Route, Subject};
+use domain::message::{Envelope, Heartbeat, Payload};
+use domain::subject::Subject;
 use domain::time::DAY_MS;
 use tokio::sync::mpsc;
-use tokio::time::{Duration, MissedTickBehavior, interval, timeout};
+use tokio::time::{Duration, timeout};
 
 use crate::agent::chain;
 use crate::core::Core;
+use crate::grid::{USUALLY, grid};
 use crate::meters;
 use crate::process::RunError;
 use crate::vitals::resident_bytes;
 
-/// Between heartbeats, and between looks at the store.
-const EVERY: Duration = Duration::from_secs(1);
-/// A heartbeat that the broker did not take by then is replaced by the next.
+/// A heartbeat that the connection did not take by then is replaced by the next.
 const BEAT_TIMEOUT: Duration = Duration::from_millis(900);
+/// Between signs of life for the watchdog.
+const TURN_EVERY: Duration = Duration::from_secs(4);
 /// A store that does not answer a ping by then is down.
 pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Without a supervisor for this long a supervised process drains.
@@ -38,8 +39,7 @@ const HUNG_EXIT: i32 = 70;
 
 /// Sends heartbeats until it is aborted.
 pub(crate) async fn beat(core: Arc<Core>) {
-    let mut every = interval(EVERY);
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut every = grid(USUALLY);
     loop {
         every.tick().await;
         let rss_bytes = resident_bytes();
@@ -53,14 +53,17 @@ pub(crate) async fn beat(core: Arc<Core>) {
             // Nothing but its subscriptions moves this process; that this loop turns is all the progress there is.
             core.vitals.step();
         }
-        let parent = core.root_header(UserId(uuid::Uuid::nil()));
-        let beat = Payload::Heartbeat(heartbeat(&core, rss_bytes));
-        let message = Message::fact(Subject::fact(Route::Heartbeat), parent.user_id, "", beat);
-        let envelope = message.into_child(&parent, core.spec.name, parent.made_at);
-        match timeout(BEAT_TIMEOUT, core.bus.publish(&envelope)).await {
-            Ok(Ok(_)) => core.vitals.answered("nats", core.clock.now().0),
-            Ok(Err(error)) => tracing::debug!(error = chain(&error), "a heartbeat was not stored"),
-            Err(_) => tracing::debug!("a heartbeat was not stored in time"),
+        if !core.bus.is_connected() {
+            // It would be sent when the connection is back, and tell of now as if it were then.
+            continue;
+        }
+        let header = core.root_header(UserId(uuid::Uuid::nil()));
+        let payload = Payload::Heartbeat(heartbeat(&core, rss_bytes));
+        let envelope = Envelope { header, subject: Subject::heartbeat(core.spec.name), payload };
+        match timeout(BEAT_TIMEOUT, core.bus.publish_latest(&envelope)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(error = chain(&error), "a heartbeat was not sent"),
+            Err(_) => tracing::debug!("a heartbeat was not sent in time"),
         }
     }
 }
@@ -83,13 +86,11 @@ fn heartbeat(core: &Core, rss_bytes: u64) -> Heartbeat {
     }
 }
 
-/// Watches the store: pings it every second, at once when somebody saw it fail, and forgets old inbox rows.
+/// Watches the store: asks it the time every two seconds, at once when somebody saw it fail, and forgets old inbox rows.
 pub(crate) async fn store(core: Arc<Core>) {
     let Some(db) = core.db.clone() else { return };
-    let mut every = interval(EVERY);
-    let mut forget = interval(FORGET_EVERY);
-    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    forget.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut every = grid(USUALLY);
+    let mut forget = grid(FORGET_EVERY);
     loop {
         tokio::select! {
             _ = every.tick() => {}
@@ -98,14 +99,7 @@ pub(crate) async fn store(core: Arc<Core>) {
                 tokio::spawn(forget_inbox(db.clone(), core.spec.name, core.clock.now().plus_ms(-INBOX_KEEP_MS)));
             }
         }
-        if core.store_answers().await {
-            let before = core.clock.now();
-            if let Ok(Ok(now)) = timeout(PING_TIMEOUT, db.now()).await {
-                // The database's clock was read between our two looks; the mean of them is the best guess of when.
-                let after = core.clock.now();
-                core.vitals.set_skew_ms(before.plus_ms(after.since_ms(before) / 2).since_ms(now));
-            }
-        } else {
+        if !core.store_answers().await {
             // Waiting for the store is all that can be done, and that is being done.
             core.vitals.step();
         }
@@ -129,7 +123,7 @@ async fn forget_inbox(db: store::Db, agent: &'static str, before: domain::time::
 /// Drains a supervised process that has heard no supervisor for 15 s. A supervisor that was only restarted finds it
 /// alive and adopts it.
 pub(crate) async fn supervisor(core: Arc<Core>) {
-    let mut every = interval(EVERY);
+    let mut every = grid(USUALLY);
     loop {
         every.tick().await;
         if core.vitals.supervisor_silence() > ORPHANED_AFTER && !core.shutdown.is_cancelled() {
@@ -179,7 +173,7 @@ pub(crate) fn watchdog() -> Option<blocking::SyncSender<()>> {
 
 /// Shows the watchdog that the runtime turns.
 pub(crate) async fn turn(alive: blocking::SyncSender<()>) {
-    let mut every = interval(EVERY);
+    let mut every = grid(TURN_EVERY);
     loop {
         every.tick().await;
         // A full channel means that the watchdog has not looked yet.

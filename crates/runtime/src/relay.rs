@@ -28,6 +28,9 @@ const FLIGHTS: usize = 64;
 const QUEUE: usize = 1_024;
 /// Publishes that rows of a sweep may take up: what was committed just now must never wait behind old trouble.
 const SWEPT_FLIGHTS: usize = FLIGHTS / 2;
+/// A published row is deleted at the latest so long after, together with those of meanwhile: a transaction for each of
+/// them would sync the disk in the way of those that carry money.
+const FORGET_WITHIN: Duration = Duration::from_millis(100);
 /// A sweep begins when at most so many are in flight.
 const SWEEP_BELOW: usize = FLIGHTS / 4;
 /// Between sweeps while a row is known to be left.
@@ -70,6 +73,7 @@ impl Relay {
             put_off: HashMap::new(),
             backlog: false,
             published: Vec::new(),
+            forget_at: None,
             flights: FuturesUnordered::new(),
             sweep_at: Instant::now(),
         };
@@ -122,6 +126,8 @@ pub(crate) struct RelayLoop {
     /// The last sweep left rows in the table that it could have taken.
     backlog: bool,
     published: Vec<Uuid>,
+    /// When `published` is deleted, if it is not full before.
+    forget_at: Option<Instant>,
     flights: FuturesUnordered<BoxFuture<'static, Flight>>,
     sweep_at: Instant,
 }
@@ -132,10 +138,11 @@ impl RelayLoop {
         let mut swept = Some(swept);
         self.sweep().await;
         loop {
-            if self.flights.is_empty() || self.published.len() >= FLIGHTS {
+            let is_first_sweep_done = swept.is_some() && self.flights.is_empty() && !self.backlog;
+            if is_first_sweep_done || self.published.len() >= FLIGHTS {
                 self.forget().await;
             }
-            if self.flights.is_empty() && !self.backlog {
+            if is_first_sweep_done {
                 drop(swept.take());
             }
             meters::outbox_in_flight(self.agent, self.flights.len());
@@ -151,6 +158,7 @@ impl RelayLoop {
                     self.put_off.clear();
                     self.sweep_at = self.sweep_at.min(Instant::now() + SWEEP_SOON);
                 }
+                () = until(self.forget_at), if self.forget_at.is_some() => self.forget().await,
                 () = tokio::time::sleep_until(self.sweep_at), if self.flights.len() <= SWEEP_BELOW => self.sweep().await,
                 () = last_call.cancelled() => break,
             }
@@ -189,6 +197,7 @@ impl RelayLoop {
         if matches!(end, End::Sent) {
             self.put_off.remove(&id);
             self.published.push(id);
+            self.forget_at.get_or_insert_with(|| Instant::now() + FORGET_WITHIN);
             return;
         }
         self.known.remove(&id);
@@ -205,6 +214,7 @@ impl RelayLoop {
     /// Deletes what was published. What can't be deleted is kept and deleted later; published once more after a crash
     /// it carries the same id.
     async fn forget(&mut self) {
+        self.forget_at = None;
         if self.published.is_empty() {
             return;
         }
@@ -216,7 +226,7 @@ impl RelayLoop {
             }
             Err(error) => {
                 tracing::warn!(error = crate::agent::chain(&error), "published outbox rows could not be deleted yet");
-                self.sweep_at = self.sweep_at.min(Instant::now() + SWEEP_SOON);
+                self.forget_at = Some(Instant::now() + SWEEP_SOON);
             }
         }
     }
@@ -243,6 +253,14 @@ impl RelayLoop {
         for row in rows {
             self.launch(row, None);
         }
+    }
+}
+
+/// Waits for `at`; without one for ever.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

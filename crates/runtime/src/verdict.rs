@@ -8,7 +8,6 @@ use domain::ids::{MessageId, UserId, derive};
 use domain::message::{Message, Notice, Payload};
 use domain::reject::{Reject, RejectCode};
 use domain::subject::{Route, Subject};
-use domain::time::UnixMs;
 
 use crate::agent::is_command;
 
@@ -57,17 +56,6 @@ impl Place<'_> {
     #[must_use]
     pub fn burial_id(&self) -> uuid::Uuid {
         derive("swarm.dead-letter.v1", &[self.stream.as_bytes(), &self.seq.to_be_bytes()])
-    }
-}
-
-/// A message that lay too long before it was taken up is dead before its handler sees it.
-///
-/// # Errors
-/// [`RejectCode::Expired`].
-pub fn in_time(valid_until: Option<UnixMs>, now: UnixMs) -> Result<(), Reject> {
-    match valid_until {
-        Some(end) if end < now => Err(Reject::new(RejectCode::Expired, "valid_until passed while it waited here")),
-        _ => Ok(()),
     }
 }
 
@@ -159,13 +147,6 @@ mod tests {
         check(Some(Route::Report), false);
         check(Some(Route::ApprovalResolved), false);
         check(Some(Route::Notice), false);
-    }
-
-    #[test]
-    fn a_message_is_dead_the_moment_after_its_time() {
-        for (valid_until, now, good) in [(None, 9, true), (Some(10), 10, true), (Some(10), 11, false)] {
-            assert_eq!(in_time(valid_until.map(UnixMs), UnixMs(now)).is_ok(), good, "{valid_until:?} {now}");
-        }
     }
 
     #[test]

@@ -95,9 +95,7 @@ impl Work {
     /// the caller reads before it writes again. [`HandleError::Fatal`] for a message that the SPEC does not announce.
     pub async fn commit(&self, mut unit: Unit, parent: &Header, out: Vec<Message>) -> Result<(), HandleError> {
         let rows = self.core.rows(parent, out)?;
-        for row in &rows {
-            unit.outbox_put(self.core.spec.name, row).await?;
-        }
+        unit.outbox_put(self.core.spec.name, &rows).await?;
         let committed = unit.commit().await;
         let Some(relay) = &self.core.relay else { return Ok(committed?) };
         match committed {
@@ -147,6 +145,6 @@ impl Work {
         let header = self.core.root_of(derive("swarm.market.v1", &parts), UserId(uuid::Uuid::nil()));
         let (venue, instrument) = (instrument.venue.name().to_owned(), instrument.symbol.as_str().to_owned());
         let envelope = Envelope { header, subject: Subject::Market { route, venue, instrument }, payload };
-        self.bus.publish_market(&envelope).await.map_err(|error| HandleError::Retry(crate::agent::chain(&error)))
+        self.bus.publish_latest(&envelope).await.map_err(|error| HandleError::Retry(crate::agent::chain(&error)))
     }
 }

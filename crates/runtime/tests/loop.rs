@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bus::{Bus, BusConfig};
 use domain::agent::{AgentSpec, WorkLimits};
-use domain::message::{Envelope, Message, Notice, Payload};
+use domain::message::{Alert, Envelope, LessonProposed, Message, Notice, Payload, Severity};
 use domain::reject::{Reject, RejectCode};
 use domain::subject::{Priority, Route, Subject};
-use domain::time::Clock;
+use domain::time::{Clock, UnixMs};
 use runtime::clock::SystemClock;
 use runtime::{Agent, CancellationToken, Ctx, HandleError, ProcessConfig, RunError};
 use store::Db;
@@ -29,6 +29,8 @@ struct Script {
     calls: AtomicU64,
     commits: AtomicU64,
     fail: std::sync::Mutex<Option<HandleError>>,
+    /// What was listened to, and whether there was a transaction for it.
+    heard: std::sync::Mutex<Vec<(Route, bool)>>,
     /// Handlers wait here when it is given.
     gate: Option<Arc<Semaphore>>,
 }
@@ -40,7 +42,8 @@ impl Agent for Probe {
         name: "buy_bot",
         job: "probes the loop",
         consumes: &[Route::Signal, Route::UserSignal],
-        listens: &[],
+        listens: &[Route::Alert, Route::Lesson],
+        listens_with_store: &[Route::Lesson],
         emits: &[Route::Notice],
         timers: &[],
         tables: store::grants::MESSAGING,
@@ -51,6 +54,11 @@ impl Agent for Probe {
     };
 
     async fn handle(&self, input: &Envelope, ctx: &mut Ctx<'_>) -> Result<Vec<Message>, HandleError> {
+        let route = input.subject.route();
+        if Self::SPEC.listens.contains(&route) {
+            self.0.heard.lock().unwrap().push((route, ctx.unit().is_ok()));
+            return Ok(Vec::new());
+        }
         self.0.calls.fetch_add(1, Ordering::SeqCst);
         ctx.unit()?;
         if let Some(gate) = &self.0.gate {
@@ -103,6 +111,10 @@ impl House {
     }
 
     async fn start(&self) -> Running {
+        self.start_by(SystemClock).await
+    }
+
+    async fn start_by(&self, clock: impl Clock + 'static) -> Running {
         let run_dir = servers::fresh_folder("run");
         let vars = [
             ("SWARM_NATS_URL", self.nats.url()),
@@ -113,7 +125,8 @@ impl House {
         let (config, faults) = ProcessConfig::check(&vars, true);
         assert!(faults.0.is_empty(), "{faults}");
         let stop = CancellationToken::new();
-        let task = tokio::spawn(runtime::run(Probe(Arc::clone(&self.script)), config, stop.clone()));
+        let task =
+            tokio::spawn(runtime::run_by(Probe(Arc::clone(&self.script)), config, stop.clone(), Arc::new(clock)));
         let file = run_dir.join("buy_bot.http");
         let port = wait_for(BOUND, "the port's file", || {
             let read = std::fs::read_to_string(&file).ok().and_then(|text| text.parse().ok());
@@ -127,9 +140,13 @@ impl House {
 
     /// A signal as the wire has it; published under `transport_id`, which the stream dedupes by.
     async fn signal(&self, name: &str, transport_id: &str) {
+        self.signal_until(name, transport_id, None).await;
+    }
+
+    async fn signal_until(&self, name: &str, transport_id: &str, valid_until: Option<UnixMs>) {
         let now = SystemClock.now();
         let envelope = Envelope {
-            header: build::root_header(name, "test", now),
+            header: domain::message::Header { valid_until, ..build::root_header(name, "test", now) },
             subject: Subject::of(Route::Signal, Priority::Critical),
             payload: Payload::TradingSignal(build::buy_signal("BTCUSDT", "100")),
         };
@@ -217,6 +234,23 @@ async fn a_message_delivered_twice_counts_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_passes_by_waits_for_no_transaction_unless_its_handler_needs_one() {
+    let house = House::new(Script::default()).await;
+    let running = house.start().await;
+    let alert = Alert { name: "heard".into(), severity: Severity::Info, text: "heard".into() };
+    let lesson = LessonProposed { text: "heard".into(), evidence: [].into() };
+    for (route, payload) in [(Route::Alert, Payload::Alert(alert)), (Route::Lesson, Payload::LessonProposed(lesson))] {
+        let header = build::root_header("heard", "test", SystemClock.now());
+        house.bus.publish(&Envelope { header, subject: Subject::fact(route), payload }).await.unwrap();
+    }
+    wait_until(BOUND, "both heard", || async { house.script.heard.lock().unwrap().len() == 2 }).await;
+    let mut heard = house.script.heard.lock().unwrap().clone();
+    heard.sort_by_key(|(_, with_store)| *with_store);
+    assert_eq!(heard, [(Route::Alert, false), (Route::Lesson, true)]);
+    running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_crash_left_in_the_outbox_is_published_at_the_next_start() {
     let house = House::new(Script::default()).await;
     let now = SystemClock.now();
@@ -234,7 +268,7 @@ async fn what_a_crash_left_in_the_outbox_is_published_at_the_next_start() {
     };
     let db = Db::connect(&house.role_url(), "test").await.unwrap();
     let mut unit = db.begin().await.unwrap();
-    unit.outbox_put("buy_bot", &row).await.unwrap();
+    unit.outbox_put("buy_bot", std::slice::from_ref(&row)).await.unwrap();
     unit.commit().await.unwrap();
     let running = house.start().await;
     // Leftovers go out before anything new is taken, so they are there as soon as it is ready.
@@ -266,7 +300,7 @@ async fn a_command_that_expired_in_the_outbox_is_refused_by_its_reader() {
     };
     let db = Db::connect(&house.role_url(), "test").await.unwrap();
     let mut unit = db.begin().await.unwrap();
-    unit.outbox_put("buy_bot", &row).await.unwrap();
+    unit.outbox_put("buy_bot", std::slice::from_ref(&row)).await.unwrap();
     unit.commit().await.unwrap();
     let running = house.start().await;
     wait_until(BOUND, "its dead letter", || async { house.messages("DLQ", "dlq.>").await == 1 }).await;
@@ -345,6 +379,81 @@ async fn without_the_store_nothing_is_taken_and_no_attempt_is_used_up() {
     wait_until(BOUND, "handled after all", || async { house.waiting().await == 0 }).await;
     assert_eq!((house.calls(), house.messages("DLQ", "dlq.>").await), (1, 0));
     running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_not_be_taken_yet_is_kept_in_hand_and_uses_up_no_attempt() {
+    let script = Script::default();
+    *script.fail.lock().unwrap() = Some(HandleError::NotYet("still reconciling".into()));
+    let house = House::new(script).await;
+    let running = house.start().await;
+    house.signal("early", "early").await;
+    // More often than four deliveries would offer it, if each of these were one.
+    wait_until(BOUND, "many offers", || async { house.calls() > 8 }).await;
+    let mut consumer: async_nats::jetstream::consumer::PullConsumer =
+        house.context.get_consumer_from_stream("buy_bot", "TRADING_CRITICAL").await.unwrap();
+    let info = consumer.info().await.unwrap();
+    assert_eq!((info.num_ack_pending, info.num_redelivered), (1, 0));
+    *house.script.fail.lock().unwrap() = None;
+    wait_until(BOUND, "handled after all", || async { house.waiting().await == 0 }).await;
+    assert_eq!((house.script.commits.load(Ordering::SeqCst), house.messages("DLQ", "dlq.>").await), (1, 0));
+    running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_not_be_taken_before_its_end_is_told_as_expired() {
+    let script = Script::default();
+    *script.fail.lock().unwrap() = Some(HandleError::NotYet("still reconciling".into()));
+    let house = House::new(script).await;
+    let running = house.start().await;
+    house.signal_until("early", "early", Some(SystemClock.now().plus_ms(600))).await;
+    wait_until(BOUND, "its dead letter", || async { house.messages("DLQ", "dlq.>").await == 1 }).await;
+    let letter = house.context.get_stream("DLQ").await.unwrap();
+    let letter = letter.get_last_raw_message_by_subject("dlq.TRADING_CRITICAL.buy_bot").await.unwrap();
+    assert_eq!(letter.headers.get("swarm-code").map(ToString::to_string).as_deref(), Some("EXPIRED"));
+    running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_handled_and_comes_again_after_its_end_is_no_dead_letter() {
+    let house = House::new(Script::default()).await;
+    let running = house.start().await;
+    house.signal("twice", "transport-1").await;
+    wait_until(BOUND, "the first delivery settled", || async {
+        house.waiting().await == 0 && house.script.commits.load(Ordering::SeqCst) == 1
+    })
+    .await;
+    house.signal_until("twice", "transport-2", Some(SystemClock.now().plus_ms(-1))).await;
+    wait_until(BOUND, "the second delivery settled", || async { house.waiting().await == 0 }).await;
+    assert_eq!((house.calls(), house.messages("DLQ", "dlq.>").await), (1, 0));
+    running.drain().await;
+}
+
+/// The machine's clock, set wrong.
+struct Off(i64);
+
+impl Clock for Off {
+    fn now(&self) -> UnixMs {
+        SystemClock.now().plus_ms(self.0)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_clock_makes_no_message_late_or_early() {
+    for off_ms in [-3_600_000, 3_600_000] {
+        let house = House::new(Script::default()).await;
+        let mut notices = house.bus.subscribe("system.all.notice.low").await.unwrap();
+        let running = house.start_by(Off(off_ms)).await;
+        house.signal_until("odd", "odd", Some(SystemClock.now().plus_ms(60_000))).await;
+        let told = tokio::time::timeout(BOUND, notices.next()).await.unwrap().unwrap();
+        let at = bus::codec::Arrival { stream: "", stream_seq: 0, published_at: SystemClock.now() };
+        let told = bus::codec::decode(&told, &at, SystemClock.now()).unwrap();
+        let Payload::Notice(notice) = told.payload else { panic!("no notice") };
+        assert_eq!(notice.code, "PROBED", "{off_ms}");
+        let ahead = told.header.made_at.since_ms(SystemClock.now());
+        assert!((-30_000..=1_000).contains(&ahead), "{off_ms}: {ahead} ms");
+        running.drain().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

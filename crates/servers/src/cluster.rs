@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use crate::child::LOOK_EVERY;
+use crate::stuck::Watch;
 use crate::{NatsOptions, NatsServer, Programs, ServersError};
 
 /// How long the nodes may take to agree on a leader; an election alone takes 4 to 9 s.
@@ -44,6 +45,7 @@ struct Node {
     options: NodeOptions,
     /// `None` while it is down by our own will.
     server: Option<NatsServer>,
+    watch: Watch,
 }
 
 /// A replicated group, as one node sees it.
@@ -98,8 +100,9 @@ impl NatsCluster {
         let started = Instant::now();
         let mut cluster = Self { programs: programs.clone(), nodes: Vec::new(), ready_in: Duration::ZERO };
         for options in nodes {
+            let watch = Watch::new(&options.nats.folder);
             let server = Some(NatsServer::start(programs, &options.nats)?);
-            cluster.nodes.push(Node { options, server });
+            cluster.nodes.push(Node { options, server, watch });
         }
         while cluster.nodes.len() > 1 && cluster.meta_leader().is_none() {
             if started.elapsed() > AGREE_WITHIN {
@@ -214,9 +217,29 @@ impl NatsCluster {
             };
             if ended {
                 node.server = None;
+                node.watch.forget();
                 node.server = Some(NatsServer::start(&self.programs, &node.options.nats)?);
                 return Ok(Some(node.options.name.clone()));
             }
+        }
+        Ok(None)
+    }
+
+    /// Starts a node anew that can't store although its disk has room, and says which and what it complained of; `None`
+    /// when all can. Rarer and rarer when that does not help.
+    ///
+    /// # Errors
+    /// When it can't be stopped, or does not start; [`NatsCluster::revive`] tries it again.
+    pub fn unstick(&mut self) -> Result<Option<(String, String)>, ServersError> {
+        let now = Instant::now();
+        for node in self.nodes.iter_mut().filter(|node| node.server.is_some()) {
+            let Some(why) = node.watch.look(now) else { continue };
+            if let Some(server) = node.server.take() {
+                server.stop()?;
+            }
+            node.watch.ended_for_it(Instant::now());
+            node.server = Some(NatsServer::start(&self.programs, &node.options.nats)?);
+            return Ok(Some((node.options.name.clone(), why)));
         }
         Ok(None)
     }

@@ -19,6 +19,7 @@ mod nats;
 mod ports;
 mod postgres;
 mod programs;
+mod stuck;
 
 pub use child::{Child, Launch, spawn};
 pub use cluster::{Group, NatsCluster, NodeOptions, Replica, View, lacking, view};
@@ -27,3 +28,4 @@ pub use nats::{NatsOptions, NatsServer, greets};
 pub use ports::{StablePorts, free_port, is_free};
 pub use postgres::{Durability, PostgresOptions, PostgresServer};
 pub use programs::Programs;
+pub use stuck::cannot_store;

@@ -23,7 +23,7 @@ pub async fn lock_book(
     unit.records_of(user).await?.lock_book(user, permits, unapproved).await
 }
 
-/// As [`lock_book`], without the lock: for showing, never for deciding. Its parts may be of different moments.
+/// As [`lock_book`], without the lock: for showing, never for deciding.
 ///
 /// # Errors
 /// [`StoreError`].

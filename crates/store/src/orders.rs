@@ -118,8 +118,8 @@ pub async fn insert_fill(unit: &mut Unit, fill: &Fill, user: UserId) -> Result<b
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn unposted(unit: &mut Unit, limit: i64) -> Result<Vec<(UserId, OrderId)>, StoreError> {
-    unit.records().unposted(limit).await
+pub async fn unposted(unit: &mut Unit, limit: i64, besides: &[OrderId]) -> Result<Vec<(UserId, OrderId)>, StoreError> {
+    unit.records().unposted(limit, besides).await
 }
 
 /// Fills of an order that treasury has not posted, in the order they were stored.

@@ -18,7 +18,7 @@ use rails::book::{Book, Change};
 use sqlx::postgres::PgConnection;
 
 use crate::approvals::{ApprovalRow, ApprovalStatus, Approver, EntryRow};
-use crate::audit::{AuditHead, AuditRow, Chain, ChainHead};
+use crate::audit::{AuditHead, AuditRow, Chain, ChainHead, MovedHeads};
 use crate::decisions::DecisionRow;
 use crate::kill::Kill;
 use crate::orders::OrderRow;
@@ -69,8 +69,9 @@ impl<T> Records for T where
 pub trait Session {
     async fn set_tenant(&mut self, user: UserId) -> Result<()>;
     async fn now(&mut self) -> Result<UnixMs>;
-    async fn inbox_insert(&mut self, agent: &str, id: MessageId) -> Result<bool>;
-    async fn outbox_put(&mut self, agent: &str, row: &OutboxRow) -> Result<()>;
+    /// Whether the message is new, and the time after that was known.
+    async fn open(&mut self, tenant: Option<UserId>, agent: &str, id: MessageId) -> Result<(bool, UnixMs)>;
+    async fn outbox_put(&mut self, agent: &str, rows: &[OutboxRow]) -> Result<()>;
     async fn commit(self: Box<Self>) -> Result<()>;
     async fn rollback(self: Box<Self>) -> Result<()>;
     /// The connection, where there is one.
@@ -115,7 +116,7 @@ pub trait Orders {
     async fn order(&mut self, order_id: OrderId) -> Result<Option<OrderRow>>;
     async fn recent_orders(&mut self, user: UserId, limit: i64) -> Result<Vec<OrderRow>>;
     async fn insert_fill(&mut self, fill: &Fill, user: UserId) -> Result<bool>;
-    async fn unposted(&mut self, limit: i64) -> Result<Vec<(UserId, OrderId)>>;
+    async fn unposted(&mut self, limit: i64, besides: &[OrderId]) -> Result<Vec<(UserId, OrderId)>>;
     async fn fills_unposted(&mut self, user: UserId, order_id: OrderId) -> Result<Vec<Fill>>;
     async fn mark_fill_posted(&mut self, user: UserId, fill: &Fill) -> Result<bool>;
     async fn mark_outcome_posted(&mut self, user: UserId, order_id: OrderId) -> Result<bool>;
@@ -166,7 +167,8 @@ pub trait Audit {
     async fn lock_head(&mut self, chain: Chain) -> Result<AuditHead>;
     /// Adds a row behind the locked head and moves the head to it.
     async fn append_row(&mut self, chain: Chain, row: AuditRow) -> Result<()>;
-    async fn heads(&mut self) -> Result<Vec<ChainHead>>;
+    async fn moved_heads(&mut self, since: i64) -> Result<MovedHeads>;
+    async fn heads_after(&mut self, after: Option<UserId>, limit: i64) -> Result<Vec<ChainHead>>;
     async fn hash_at(&mut self, chain: Chain, seq: i64) -> Result<Option<Sha256Digest>>;
     /// Users who have audit rows.
     async fn audited_users(&mut self) -> Result<Vec<UserId>>;
@@ -180,7 +182,7 @@ pub trait Audit {
 pub trait Users {
     async fn open_account(&mut self, user: &User, opening: Usd, now: UnixMs) -> Result<User>;
     async fn user(&mut self, user_id: UserId) -> Result<Option<User>>;
-    async fn user_ids(&mut self) -> Result<Vec<UserId>>;
+    async fn user_ids(&mut self, limit: i64) -> Result<Vec<UserId>>;
     async fn set_constraints(&mut self, user_id: UserId, constraints: &serde_json::Value) -> Result<bool>;
 }
 
@@ -203,5 +205,6 @@ pub trait Supervision {
     async fn insert_restart(&mut self, restart: &Restart) -> Result<()>;
     async fn restarts_since(&mut self, agent: &str, since: UnixMs) -> Result<Vec<Restart>>;
     async fn declare(&mut self, declared: &Declared) -> Result<()>;
+    async fn declare_over(&mut self, seen: Option<&Declared>, declared: &Declared) -> Result<bool>;
     async fn declared(&mut self) -> Result<Vec<Declared>>;
 }

@@ -63,6 +63,16 @@ pub async fn declare(unit: &mut Unit, declared: &Declared) -> Result<(), StoreEr
     unit.records().declare(declared).await
 }
 
+/// Writes what a process should be, unless somebody wrote it since `seen` was read (`None`: there was nothing). Says
+/// whether it was written.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn declare_over(unit: &mut Unit, seen: Option<&Declared>, declared: &Declared) -> Result<bool, StoreError> {
+    fits(declared.at, "at")?;
+    unit.records().declare_over(seen, declared).await
+}
+
 /// What every process should be, by name.
 ///
 /// # Errors

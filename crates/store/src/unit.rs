@@ -61,24 +61,32 @@ impl Unit {
         self.records.now().await
     }
 
-    /// Records that `agent` handles a message; `false` when it did so before. A second delivery that runs at the same
-    /// time waits here for the first.
+    /// What every handling of a message begins with, at once: names the tenant (`None`: nobody), records that `agent`
+    /// handles the message, and reads the clock. `None` when the agent did so before. A second delivery that runs at the
+    /// same time waits here for the first.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn inbox_insert(&mut self, agent: &str, id: MessageId) -> Result<bool, StoreError> {
-        self.records.inbox_insert(agent, id).await
+    pub async fn open(
+        &mut self,
+        tenant: Option<UserId>,
+        agent: &str,
+        id: MessageId,
+    ) -> Result<Option<UnixMs>, StoreError> {
+        let (is_new, now) = self.records.open(tenant, agent, id).await?;
+        self.tenant = tenant;
+        Ok(is_new.then_some(now))
     }
 
-    /// Puts a message of `agent` behind those that wait. The same id twice is one message.
+    /// Puts messages of `agent` behind those that wait, in their order. The same id twice is one message.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub async fn outbox_put(&mut self, agent: &str, row: &OutboxRow) -> Result<(), StoreError> {
-        if let Some(until) = row.valid_until {
+    pub async fn outbox_put(&mut self, agent: &str, rows: &[OutboxRow]) -> Result<(), StoreError> {
+        for until in rows.iter().filter_map(|row| row.valid_until) {
             fits(until, "valid_until")?;
         }
-        self.records.outbox_put(agent, row).await
+        if rows.is_empty() { Ok(()) } else { self.records.outbox_put(agent, rows).await }
     }
 
     /// Makes it so.

@@ -45,12 +45,12 @@ pub async fn user(unit: &mut Unit, user_id: UserId) -> Result<Option<User>, Stor
     unit.records_of(user_id).await?.user(user_id).await
 }
 
-/// All users that this role may see: everyone for treasury and supervisor, the unit's tenant for others.
+/// The first users by id that this role may see: of everyone for treasury and supervisor, the unit's tenant for others.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn user_ids(unit: &mut Unit) -> Result<Vec<UserId>, StoreError> {
-    unit.records().user_ids().await
+pub async fn user_ids(unit: &mut Unit, limit: i64) -> Result<Vec<UserId>, StoreError> {
+    unit.records().user_ids(limit).await
 }
 
 /// Replaces the limits of a user; `false` when there is no such user.

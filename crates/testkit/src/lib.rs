@@ -7,6 +7,7 @@
 pub mod bank;
 pub mod build;
 pub mod clock;
+pub mod link;
 pub mod servers;
 pub mod wait;
 

@@ -12,6 +12,8 @@ use ::servers::{
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
+use crate::link::Link;
+
 /// Starts may lose their port to another test process; each try takes a new one.
 const TRIES: u32 = 5;
 
@@ -124,6 +126,13 @@ impl TestPostgres {
 }
 
 impl TestDatabase {
+    /// A link to its server, which can be held, and the same database at the other end of it.
+    pub async fn behind_link(&self) -> (Link, Self) {
+        let link = Link::open(self.port).await;
+        let behind = Self { name: self.name.clone(), port: link.port() };
+        (link, behind)
+    }
+
     /// Where the superuser connects.
     #[must_use]
     pub fn admin_url(&self) -> String {

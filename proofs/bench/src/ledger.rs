@@ -81,21 +81,17 @@ impl Treasury {
     /// One signal's unit of work, as the runtime's engine makes it; the ids of what it put into the outbox.
     async fn decide(&self, intent: &OrderIntent, at: Option<UnixMs>) -> Result<Vec<uuid::Uuid>, BenchError> {
         let mut unit = self.db.begin().await?;
-        unit.set_tenant(intent.user_id).await?;
         let message_id = MessageId(derive("bench.message", &[intent.intent_id.0.as_bytes()]));
-        if !unit.inbox_insert(treasury::NAME, message_id).await? {
+        let Some(clock) = unit.open(Some(intent.user_id), treasury::NAME, message_id).await? else {
             return Err(BenchError::Broken("an intent was there before".to_owned()));
-        }
-        let clock = unit.now().await?;
+        };
         let now = at.unwrap_or(clock);
         let marks = Marks::from([(intent.instrument.clone(), Mark { price: self.mark, received_at: now })]);
         let sight = Sight { marks: &marks, marks_before_midnight: None, kill_copies: &[], now, clock_skew_ms: 0 };
         let intent = OrderIntent { valid_until: now.plus_ms(60_000), ..intent.clone() };
         let out = treasury::decide::decide(&mut unit, &self.config, &intent, sight).await?;
         let rows: Vec<OutboxRow> = out.into_iter().map(|message| row(message_id, message, now)).collect();
-        for row in &rows {
-            unit.outbox_put(treasury::NAME, row).await?;
-        }
+        unit.outbox_put(treasury::NAME, &rows).await?;
         unit.commit().await?;
         Ok(rows.into_iter().map(|row| row.id).collect())
     }

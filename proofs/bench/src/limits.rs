@@ -30,7 +30,7 @@ const RULES: [(&str, &str); 8] = [
     ),
     (
         "at most $1,000 a user passed without a human",
-        "SELECT format('%s: %s', user_id, sum(notional)) FROM unapproved_notionals GROUP BY 1 HAVING sum(notional) > 1000",
+        "SELECT format('%s: %s', user_id, sum(notional)) FROM unapproved_notionals GROUP BY user_id HAVING sum(notional) > 1000",
     ),
     (
         "at most $10,000 is reserved in one instrument",

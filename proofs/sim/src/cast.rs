@@ -85,6 +85,10 @@ pub struct Leads {
 fn treasury_limits(fault: Option<Fault>) -> Limits {
     let mut limits = house_limits();
     match fault {
+        Some(Fault::LoosePosition) => limits.position_usd = domain::money::Usd::dollars(1_000_000),
+        Some(Fault::LooseDailyLoss) => limits.daily_loss_percent = Decimal::ONE_HUNDRED,
+        Some(Fault::LooseRate) => limits.rate_risk_increasing = 1_000_000,
+        Some(Fault::LooseAge) => limits.mark_max_age_ms = domain::time::DAY_MS,
         Some(Fault::LooseCollar) => limits.price_collar_percent = Decimal::from(90),
         Some(Fault::LooseApproval) => limits.approval_over_usd = domain::money::Usd::dollars(1_000_000),
         Some(Fault::LooseBreaker) => limits.breaker.losses = 1_000,

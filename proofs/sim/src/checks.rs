@@ -1,6 +1,8 @@
-//! What must hold after every step: one check for each way to lose money. They read the committed tables and the venue's
-//! own record, and share no arithmetic with the rails they watch.
+//! What must hold after every step: one check for each way to lose money. They read the committed tables, the venue's own
+//! record and the market's, and share no arithmetic with the rails they watch. Sums that a rail reads from a table (permits
+//! of the hour, what passed unasked, the loss streak, the day's baseline) are kept here a second time, in [`own`].
 
+mod own;
 mod permits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,12 +25,16 @@ use store::decisions::Outcome;
 use store::permits::PermitState;
 
 use crate::cast::{house_limits, permit_key};
+use crate::market::Shown;
 use crate::venue::Call;
+use own::Own;
 
 /// Largest difference of clocks under which new risk may be taken, ms.
 const MAX_SKEW_MS: i64 = 2_000;
 /// Oldest and newest mark by which new risk may be taken, ms.
 const MARK_AGE_MS: std::ops::RangeInclusive<i64> = -2_000..=30_000;
+/// The most that a clock of a world is ahead, ms: by so much a price may be older than its own stamp says.
+const CLOCK_AHEAD_MS: i64 = 7_000;
 
 macro_rules! invariants {
     ($($name:ident = $text:literal),+ $(,)?) => {
@@ -70,13 +76,15 @@ invariants! {
     NOTHING_LEFT = "in the end nothing is open, reserved or unsent",
 }
 
-/// What treasury could see when it acted, besides the tables.
+/// What treasury could see when it acted, besides the tables, and what the market really showed.
 #[derive(Debug, Clone)]
-pub struct Sight {
+pub struct Sight<'a> {
     /// The world's time.
     pub now: UnixMs,
     /// Treasury's prices.
     pub marks: Marks,
+    /// Every price that the market showed lately, by the world's clock.
+    pub shown: &'a [Shown],
     /// By how much treasury's clock is wrong.
     pub treasury_offset_ms: i64,
     /// The file copy of the kill level; `None` when it can't be read.
@@ -102,6 +110,7 @@ pub struct Checks {
     level: u8,
     /// Epoch and level of every lowering that a person who may do so has signed.
     lowerings: BTreeSet<(i64, u8)>,
+    own: Own,
     found: Findings,
 }
 
@@ -120,6 +129,7 @@ impl Default for Checks {
             epoch: 0,
             level: 1,
             lowerings: BTreeSet::new(),
+            own: Own::default(),
             found: Vec::new(),
         }
     }
@@ -180,11 +190,18 @@ impl Checks {
     }
 
     /// Looks at everything once.
-    pub fn look(&mut self, tables: &Tables, sight: &Sight, calls: &[Call], new_fills: &[Fill]) -> Findings {
+    pub fn look(&mut self, tables: &Tables, sight: &Sight<'_>, calls: &[Call], new_fills: &[Fill]) -> Findings {
         for fill in new_fills {
             self.venue_fills.insert((fill.instrument.clone(), fill.venue_trade_id.clone()), fill.clone());
         }
-        self.audit(tables);
+        tables.accounts.iter().for_each(|(user, account)| self.own.open(*user, account.opening.value()));
+        // A day begins in the transaction that finds it begun, before what else that one does.
+        self.own.forget_worth();
+        self.note_prices(&sight.marks, sight.now);
+        self.own.note_worth();
+        self.audit(tables, true);
+        self.own.note_worth();
+        self.days(tables);
         self.kill(tables);
         self.permits(tables, sight);
         self.requests(tables);
@@ -195,7 +212,36 @@ impl Checks {
         std::mem::take(&mut self.found)
     }
 
-    fn audit(&mut self, tables: &Tables) {
+    /// Notes the prices that the baseline of a day may go by.
+    pub fn note_prices(&mut self, marks: &Marks, now: UnixMs) {
+        self.own.note_prices(marks, now);
+    }
+
+    fn days(&mut self, tables: &Tables) {
+        for ((user, day), equity) in &tables.equity_daily {
+            if let Err(what) = self.own.baseline(*user, *day, equity.value()) {
+                self.wrong(DAILY_LOSS, format!("the baseline of {user} on day {day}: {what}"));
+            }
+        }
+    }
+
+    /// What a new row of a user's chain says has happened. Its figures are not taken from it.
+    fn follow(&mut self, tables: &Tables, user: UserId, row: &AuditRow) {
+        match row.kind.as_str() {
+            "fill_posted" => {
+                let Ok(told) = serde_json::from_value::<Fill>(row.body["fill"].clone()) else { return };
+                let rule = tables.users.get(&user).and_then(|u| self.house.tightened_by(&u.trading_constraints).ok());
+                let rule = rule.as_ref().unwrap_or(&self.house).breaker;
+                if let Some(fill) = self.venue_fills.get(&(told.instrument, told.venue_trade_id)) {
+                    self.own.post(user, fill, rule);
+                }
+            }
+            "breaker_reset" => self.own.reset(user),
+            _ => {}
+        }
+    }
+
+    fn audit(&mut self, tables: &Tables, follows: bool) {
         let heads: Vec<_> = tables.audit_heads.iter().map(|(chain, head)| (*chain, *head)).collect();
         for (chain, head) in heads {
             let (mut seq, mut hash) = self.heads.get(&chain).copied().unwrap_or((0, Sha256Digest::ZERO));
@@ -206,6 +252,9 @@ impl Checks {
                 let word = |key: &str| row.body.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
                 let about = if row.kind == "fill_posted" { word("venue_trade_id") } else { word("order_id") };
                 *self.audited.entry((row.kind.clone(), about)).or_default() += 1;
+                if let (true, Chain::User(user)) = (follows, chain) {
+                    self.follow(tables, user, row);
+                }
             }
             self.require((seq, hash) == (head.seq, head.hash), AUDIT_CHAIN, || {
                 format!("{chain} ends at {seq}, its head says {}", head.seq)
@@ -218,7 +267,7 @@ impl Checks {
     pub fn reread(&mut self, tables: &Tables) -> Findings {
         self.heads.clear();
         self.audited.clear();
-        self.audit(tables);
+        self.audit(tables, false);
         std::mem::take(&mut self.found)
     }
 
@@ -290,7 +339,7 @@ impl Checks {
         ended.iter().for_each(|id| self.audited_once("order_outcome", id));
     }
 
-    fn sent(&mut self, tables: &Tables, sight: &Sight, calls: &[Call]) {
+    fn sent(&mut self, tables: &Tables, sight: &Sight<'_>, calls: &[Call]) {
         for call in calls {
             let request = &call.request;
             let id = &request.client_order_id;

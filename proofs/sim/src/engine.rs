@@ -95,6 +95,25 @@ impl Around {
         !self.spec.tables.is_empty()
     }
 
+    /// The prices it goes by.
+    #[must_use]
+    pub fn prices(&self) -> MarketView {
+        if self.fault != Some(Fault::MarksRestamped) || self.spec.name != "treasury" {
+            return self.market.clone();
+        }
+        let (now, lies) = (self.clock.now(), MarketView::new());
+        for mut tick in self.market.received().keys().filter_map(|instrument| self.market.tick(instrument)) {
+            tick.received_at = now;
+            lies.put(tick, now);
+        }
+        lies
+    }
+
+    /// How wrong it is told that its clock is.
+    fn skew_ms(&self, now: UnixMs) -> i64 {
+        if self.fault == Some(Fault::SkewUnseen) { 0 } else { self.clock.now().since_ms(now) }
+    }
+
     /// Opens a transaction, unless the database is away.
     async fn open(&self, user: UserId) -> Result<Unit, HandleError> {
         if self.hub.store_down() {
@@ -129,10 +148,8 @@ impl Around {
     }
 
     async fn put(&self, unit: &mut Unit, parent: &Header, out: Vec<Message>) -> Result<(), HandleError> {
-        for row in outbox::rows(&self.spec, parent, out, self.clock.now())? {
-            unit.outbox_put(self.spec.name, &row).await?;
-        }
-        Ok(())
+        let rows = outbox::rows(&self.spec, parent, out, self.clock.now())?;
+        Ok(unit.outbox_put(self.spec.name, &rows).await?)
     }
 
     /// One try of a publish, over a line that may fail either way.
@@ -193,7 +210,7 @@ impl Means for Around {
     }
 
     fn marks(&self) -> Marks {
-        self.market.marks()
+        self.prices().marks()
     }
 
     fn new_id(&self) -> Uuid {
@@ -234,7 +251,11 @@ impl<A: Agent> Host<A> {
 
     async fn attempt(&self, input: &Envelope, source: Source) -> Result<(), HandleError> {
         let around = &self.around;
-        if !around.has_tables() {
+        let is_heard = source == Source::Passing && !around.spec.listens_with_store.contains(&input.subject.route());
+        if is_heard || !around.has_tables() {
+            if source == Source::Consumed {
+                codec::in_time(input, around.clock.now())?;
+            }
             return self.without_store(input).await;
         }
         let mut unit = match around.open(input.header.user_id).await {
@@ -242,14 +263,20 @@ impl<A: Agent> Host<A> {
             Err(_) if source == Source::Passing => return self.without_store(input).await,
             Err(error) => return Err(error),
         };
-        let known = source == Source::Consumed && !unit.inbox_insert(around.spec.name, input.header.message_id).await?;
-        if known {
-            around.hub.count("inbox knew it");
-            return Ok(unit.rollback().await?);
-        }
-        let now = unit.now().await?;
-        let skew_ms = around.clock.now().since_ms(now);
-        let mut ctx = Ctx::new(now, skew_ms, &around.market, Some(&mut unit));
+        let now = match source {
+            Source::Consumed => {
+                let tenant = unit.tenant();
+                let Some(now) = unit.open(tenant, around.spec.name, input.header.message_id).await? else {
+                    around.hub.count("inbox knew it");
+                    return Ok(unit.rollback().await?);
+                };
+                codec::in_time(input, now)?;
+                now
+            }
+            Source::Passing => unit.now().await?,
+        };
+        let market = around.prices();
+        let mut ctx = Ctx::new(now, around.skew_ms(now), &market, Some(&mut unit));
         let out = self.agent.handle(input, &mut ctx).await?;
         around.put(&mut unit, &input.header, out).await?;
         around.close(unit).await?;
@@ -270,12 +297,13 @@ impl<A: Agent> Host<A> {
         let around = &self.around;
         let route = input.subject.route();
         loop {
-            if let Err(reject) = verdict::in_time(input.header.valid_until, around.clock.now()) {
-                return verdict::give_up(Some(route), reject);
-            }
             match self.handle(input, Source::Consumed).await {
                 Ok(()) => return Verdict::Ack,
                 Err(HandleError::Reject(reject)) => return verdict::give_up(Some(route), reject),
+                Err(HandleError::NotYet(_)) => {
+                    around.broker.in_progress(delivery);
+                    around.hub.pause(250).await;
+                }
                 Err(HandleError::Retry(text)) if !around.hub.store_down() => {
                     around.hub.count("delivery retried");
                     return verdict::after_failure(route, delivery.attempts, &text);
@@ -298,7 +326,6 @@ impl<A: Agent> Host<A> {
         let around = &self.around;
         let hub = &around.hub;
         hub.point(around.spec.name, Point::BeforeHandle).await;
-        let now = around.clock.now();
         let subject = Subject::parse(&delivery.raw.subject);
         let route = subject.as_ref().map(Subject::route);
         let at = Arrival {
@@ -306,7 +333,7 @@ impl<A: Agent> Host<A> {
             stream_seq: delivery.stream_seq,
             published_at: delivery.published_at,
         };
-        let (verdict, cause) = match codec::decode(&delivery.raw, &at, now) {
+        let (verdict, cause) = match codec::read(&delivery.raw, &at) {
             Ok(mut input) => {
                 trace::enter(&mut input.header);
                 let verdict = self.decide(&input, &delivery).await;

@@ -1,18 +1,10 @@
-//! Deliberate faults, at least one for each check: a limit that is too loose, a venue that lies, a broker that loses, rows
-//! that somebody changed. A check that none of them turns red watches nothing.
+//! Deliberate faults, at least one for each check: a limit that is too loose, a price or clock that lies, a record that breaks
+//! one of its promises, a venue that invents, a broker that loses, rows that somebody changed. A check that none of them
+//! turns red watches nothing.
 
-use std::sync::Arc;
+mod tamper;
 
-use domain::canonical::Sha256Digest;
-use domain::money::{Quantity, Usd};
-use domain::order::OrderState;
-use memory::record::Tables;
-use rust_decimal::Decimal;
-use store::approvals::ApprovalStatus;
-use store::audit::AuditHead;
-use store::decisions::Outcome;
-use store::kill::Kill;
-use store::permits::PermitState;
+use memory::{bus, record};
 
 use crate::checks;
 
@@ -44,126 +36,156 @@ macro_rules! faults {
 }
 
 faults! {
+    LoosePosition => POSITION, "treasury was given a position limit of a million";
     BookedTwice => TOTAL, "an account shows a million that was never paid in";
     MoneyFromNowhere => CASH_COVERS, "an account shows a million that was never paid in (cash)";
     LooseCollar => COLLAR, "treasury was given a collar of 90 %";
     HaltForgotten => KILL, "row, file and message of a halt are lost";
+    StoreReadsNoHalt => KILL, "the record reads kill level 0, whatever it is";
     LooseBreaker => BREAKER, "treasury was given a breaker that never latches";
+    StoreForgetsBreaker => BREAKER, "the record does not keep the loss streak";
+    LooseDailyLoss => DAILY_LOSS, "treasury was given a daily loss of 100 %";
+    BaselineFalls => DAILY_LOSS, "the baseline of the day sinks by a tenth";
+    LooseRate => RATE, "treasury was given a rate of a million an hour";
+    StoreForgetsPermits => RATE, "the record does not keep that a permit was counted";
+    LooseAge => FRESHNESS, "treasury was given a day as the age of a mark";
+    MarksRestamped => FRESHNESS, "treasury's prices carry the time of now, however old they are";
+    SkewUnseen => FRESHNESS, "treasury is told that its clock is right";
     LooseApproval => HUMAN, "treasury asks a human above a million only";
+    StoreForgetsNotional => HUMAN, "the record does not keep what passed without a human";
+    StoreKeepsApproval => HUMAN, "the record leaves a used approval allowed";
     ApprovalReopened => APPROVAL_ONCE, "a used approval is open again";
     ForeignPermitKey => PERMIT_VALID, "treasury signs with a key of its own making, and the desk was told to believe it";
     PermitReopened => PERMIT_ONCE, "a spent permit may be spent again";
     DecisionFlipped => REFUSED, "a judgement becomes a refusal after the fact";
+    StoreLosesDecisions => REFUSED, "the record does not keep judgements";
     DeskSendsTwice => SENT_ONCE, "the desk sends every order twice";
     DeskSendsMore => SENT_INSIDE, "the desk sends twice the quantity";
     VenueInventsFills => FILLS, "the venue reports fills that never were";
+    StoreKeepsFillsTwice => FILLS, "the record takes a trade of the venue's a second time";
     CashDrifts => CASH, "a hundred-millionth of a dollar appears";
+    StoreMixesAccounts => CASH, "the record writes cash to another's account";
+    StorePostsTwice => CASH, "the record forgets that a fill was posted";
     PositionGrows => SPOT, "a position doubles";
-    ReservationLost => RESERVED, "a reservation goes away";
+    StoreLosesReservations => RESERVED, "the record does not keep reservations";
+    StoreKeepsReservations => RESERVED, "the record keeps what was released";
+    StoreEndsTwice => RESERVED, "the record forgets that an end was posted";
     OrderReopened => ENDS, "an order that ended is open again";
     AuditEdited => AUDIT_CHAIN, "a row of the audit is edited";
+    StoreLosesAudit => AUDIT_CHAIN, "the record does not keep rows of the audit";
+    StoreEditsAudit => AUDIT_CHAIN, "the record keeps other rows of the audit than were hashed";
     AuditRowMissing => AUDIT_ROWS, "an act is written without its audit row";
     WrongOwner => TENANCY, "a fill goes to another user";
     KillFallsByItself => KILL_LOWERED, "a row lowers the kill level and nobody signed";
     RequestSpoiled => NO_FATAL, "a stored question can't be read any more";
     BrokerLoses => TERMINAL, "the broker loses messages that it said it has";
     BrokerForgets => TERMINAL, "the broker never delivers again what nobody acknowledged";
+    StoreCommitsHalf => TERMINAL, "the record keeps the ledger's rows of a commit, and no others";
+    StoreLosesMessages => TERMINAL, "the record does not keep messages that wait to be sent";
     VenueHidesFills => AGREES, "the venue hides what it traded";
+    StoreKeepsRolledBack => NOTHING_LEFT, "the record keeps what a transaction wrote that was rolled back";
     DeskStops => NOTHING_LEFT, "the desk stops looking at its orders";
 }
 
+/// Promises of the record whose breach no world notices, and why: each stands behind another that holds.
+pub const BEHIND_ANOTHER: &[(record::Defect, &str)] = &[
+    (record::Defect::InboxForgets, "ids derive from what caused them and each row has its key: twice is as once"),
+    (record::Defect::LockIgnored, "no two transactions of a world overlap; tests against PostgreSQL race them"),
+    (record::Defect::LegJudgedTwice, "treasury looks for the judgement first, under the lock of the order's owner"),
+    (record::Defect::PermitSpentTwice, "the order of a permit has its key, and the inbox knows the message"),
+    (record::Defect::PermitSpentLate, "the desk checks the time of a permit before it spends it"),
+    (record::Defect::SpentPermitVoided, "treasury reads and voids an unspent permit while nobody else runs"),
+    (record::Defect::VoteCountedTwice, "one person's yes is enough for both tiers there are"),
+    (record::Defect::EndChanges, "the desk takes up orders that are open, and no others"),
+    (record::Defect::FilledGoesDown, "the venue's word on one order never says less than before"),
+];
+
+/// What must happen in a world for a fault to matter there. It happens without the fault too, and then nothing is wrong:
+/// that is tried with every catch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// The operator buys for thousands in one instrument, and people approve.
+    LargeBuys,
+    /// A small account is all in, and the market falls.
+    FallingMarket,
+    /// One person sends more small buys than an hour lets pass.
+    Burst,
+    /// The feed falls silent, and people go on with prices of their own.
+    SilentFeed,
+    /// Treasury's clock is wrong.
+    WrongClock,
+    /// One person buys just below what needs a human, again and again.
+    SmallSteps,
+    /// A halt, and somebody who goes on buying.
+    Halt,
+}
+
 impl Fault {
-    /// Changes rows behind everybody's back, after a commit. `true` when it found something to change. Faults that happen
-    /// once are asked until then.
-    pub fn tamper(self, tables: &mut Tables, now: domain::time::UnixMs) -> bool {
-        match self {
-            Self::MoneyFromNowhere | Self::BookedTwice => tables.accounts.values_mut().for_each(|account| {
-                account.cash = account.cash.plus(Usd::dollars(1_000_000)).unwrap_or(account.cash);
-            }),
-            Self::CashDrifts => {
-                let Some(account) = tables.accounts.values_mut().next() else { return false };
-                account.cash = Usd::new(account.cash.value() + Decimal::new(1, 8)).unwrap_or(account.cash);
-            }
-            Self::ApprovalReopened => {
-                let consumed = |row: &&mut Arc<_>| is(row, ApprovalStatus::Consumed);
-                let Some(row) = tables.requests.values_mut().find(consumed) else { return false };
-                Arc::make_mut(row).status = ApprovalStatus::Allowed;
-            }
-            Self::PermitReopened => {
-                let Some(row) = tables.permits.values_mut().find(|row| row.state == PermitState::Spent) else {
-                    return false;
-                };
-                Arc::make_mut(row).state = PermitState::Signed;
-            }
-            Self::DecisionFlipped => {
-                let mut waiting = tables.decisions.values_mut().filter(|row| row.outcome == Outcome::NeedsHuman);
-                let Some(row) = waiting.next() else { return false };
-                Arc::make_mut(row).outcome = Outcome::Refused;
-            }
-            Self::PositionGrows => {
-                let Some(position) = tables.positions.values_mut().next() else { return false };
-                position.quantity = position.quantity.plus(position.quantity).unwrap_or(Quantity::ZERO);
-            }
-            Self::ReservationLost => return tables.reservations.pop_first().is_some(),
-            Self::OrderReopened => {
-                let Some(row) = tables.orders.values_mut().find(|row| row.state.is_terminal()) else { return false };
-                Arc::make_mut(row).state = OrderState::Open;
-            }
-            Self::AuditEdited => {
-                let Some(row) = tables.audit.values_mut().next() else { return false };
-                Arc::make_mut(row).agent.push('x');
-            }
-            Self::AuditRowMissing => return unwrite(tables),
-            Self::WrongOwner => {
-                let users: Vec<_> = tables.users.keys().copied().collect();
-                let Some(row) = tables.fills.values_mut().next() else { return false };
-                let Some(other) = users.into_iter().find(|user| *user != row.user_id) else { return false };
-                Arc::make_mut(row).user_id = other;
-            }
-            Self::KillFallsByItself => {
-                let Some((epoch, kill)) = tables.kill_levels.last_key_value() else { return false };
-                if kill.level == 0 {
-                    return false;
-                }
-                let (epoch, by, reason) = (epoch + 1, "nobody".to_owned(), "no reason".to_owned());
-                tables.kill_levels.insert(epoch, Arc::new(Kill { level: 0, epoch, by, reason, at: now }));
-            }
-            Self::HaltForgotten => {
-                let raised = tables.kill_levels.last_key_value().is_some_and(|(_, kill)| kill.level > 0);
-                return raised && tables.kill_levels.pop_last().is_some();
-            }
-            Self::RequestSpoiled => {
-                let Some(row) = tables.requests.values_mut().find(|row| is(row, ApprovalStatus::Pending)) else {
-                    return false;
-                };
-                Arc::make_mut(row).intent = serde_json::Value::Null;
-            }
-            _ => return false,
-        }
-        true
-    }
-
-    /// Whether [`Fault::tamper`] is asked again after it found something.
+    /// What must happen for it to matter, besides what happens in any world.
     #[must_use]
-    pub const fn keeps_on(self) -> bool {
-        matches!(self, Self::HaltForgotten | Self::DecisionFlipped | Self::RequestSpoiled)
+    pub const fn need(self) -> Option<Need> {
+        match self {
+            Self::LoosePosition => Some(Need::LargeBuys),
+            Self::LooseDailyLoss => Some(Need::FallingMarket),
+            Self::LooseRate | Self::StoreForgetsPermits => Some(Need::Burst),
+            Self::LooseAge | Self::MarksRestamped => Some(Need::SilentFeed),
+            Self::SkewUnseen => Some(Need::WrongClock),
+            Self::StoreForgetsNotional => Some(Need::SmallSteps),
+            Self::StoreReadsNoHalt => Some(Need::Halt),
+            _ => None,
+        }
+    }
+
+    /// The promise of the record that it breaks.
+    #[must_use]
+    pub const fn of_record(self) -> Option<record::Defect> {
+        use record::Defect;
+        match self {
+            Self::StoreReadsNoHalt => Some(Defect::KillReadsZero),
+            Self::StoreForgetsBreaker => Some(Defect::BreakerForgotten),
+            Self::StoreForgetsPermits => Some(Defect::RateStampLost),
+            Self::StoreForgetsNotional => Some(Defect::NotionalLost),
+            Self::StoreKeepsApproval => Some(Defect::ApprovalConsumedTwice),
+            Self::StoreLosesDecisions => Some(Defect::DecisionLost),
+            Self::StoreKeepsFillsTwice => Some(Defect::FillStoredTwice),
+            Self::StoreMixesAccounts => Some(Defect::WrongTenant),
+            Self::StorePostsTwice => Some(Defect::FillCountedTwice),
+            Self::StoreLosesReservations => Some(Defect::ReservationLost),
+            Self::StoreKeepsReservations => Some(Defect::ReservationStays),
+            Self::StoreEndsTwice => Some(Defect::OutcomePostedTwice),
+            Self::StoreCommitsHalf => Some(Defect::CommitHalf),
+            Self::StoreLosesAudit => Some(Defect::AuditRowLost),
+            Self::StoreEditsAudit => Some(Defect::AuditRowEdited),
+            Self::StoreLosesMessages => Some(Defect::OutboxLost),
+            Self::StoreKeepsRolledBack => Some(Defect::RollbackKeeps),
+            _ => None,
+        }
+    }
+
+    /// The promise of the broker that it breaks.
+    #[must_use]
+    pub const fn of_broker(self) -> Option<bus::Defect> {
+        match self {
+            Self::BrokerLoses => Some(bus::Defect::LosesStored),
+            Self::BrokerForgets => Some(bus::Defect::ForgetsUnacknowledged),
+            _ => None,
+        }
     }
 }
 
-fn is(row: &Arc<store::approvals::ApprovalRow>, status: ApprovalStatus) -> bool {
-    row.status == status
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Takes the newest row of the first user's chain away, as if it had never been written.
-fn unwrite(tables: &mut Tables) -> bool {
-    let newest =
-        tables.audit.iter().rev().find(|(_, row)| row.kind == "decision").map(|(key, row)| (*key, row.prev_hash));
-    let Some(((chain, seq), hash)) = newest else { return false };
-    if tables.audit_heads.get(&chain).is_none_or(|head| head.seq != seq) {
-        return false;
+    #[test]
+    fn every_check_has_a_fault_and_every_promise_of_the_record_its_place() {
+        for invariant in checks::ALL {
+            assert!(Fault::ALL.iter().any(|fault| fault.expected() == *invariant), "no fault for: {invariant}");
+        }
+        for defect in record::Defect::ALL {
+            let faults = Fault::ALL.iter().filter(|fault| fault.of_record() == Some(defect)).count();
+            let reasons = BEHIND_ANOTHER.iter().filter(|(behind, _)| *behind == defect).count();
+            assert_eq!(faults + reasons, 1, "{defect:?}");
+        }
     }
-    tables.audit.remove(&(chain, seq));
-    let hash = if seq == 1 { Sha256Digest::ZERO } else { hash };
-    tables.audit_heads.insert(chain, AuditHead { seq: seq - 1, hash });
-    true
 }

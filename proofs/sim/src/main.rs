@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         if arguments.seeds >= LARGE && summary.failures.is_empty() { unreached(&summary.counts) } else { Vec::new() };
     let caught =
         arguments.faults.map(|seeds| faults(arguments.seed, seeds, threads, arguments.json)).unwrap_or_default();
-    let missed = caught.iter().filter(|caught| caught.seed.is_none()).count();
+    let missed = caught.iter().filter(|caught| !caught.is_proof()).count();
     let good = summary.failures.is_empty() && missing.is_empty() && missed == 0;
     if arguments.json {
         println!("{:#}", as_json(arguments.seed, &summary, &missing, &caught));
@@ -82,7 +82,7 @@ fn trace(seed: u64) -> ExitCode {
         .with_writer(std::io::stderr)
         .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
         .init();
-    let outcome = one(seed, Options { traced: true, fault: None });
+    let outcome = one(seed, Options { traced: true, ..Options::default() });
     outcome.trace.iter().for_each(|line| println!("{line}"));
     println!("sim: seed {seed}, {} steps, digest {}", outcome.steps, outcome.digest);
     if outcome.findings.is_empty() {

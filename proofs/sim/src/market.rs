@@ -13,11 +13,25 @@ use crate::hub::Hub;
 
 /// Bars of this length reach the strategies.
 pub const CANDLE_MS: i64 = 15_000;
+/// How long it is remembered what was shown.
+const SHOWN_MS: i64 = 60_000;
 const SYMBOLS: [(&str, i64); 2] = [("BTCUSDT", 6_000_000), ("ETHUSDT", 260_000)];
+
+/// A price that the market showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Of what.
+    pub instrument: InstrumentId,
+    /// How much: the middle of the book.
+    pub price: Decimal,
+    /// When, by the world's clock.
+    pub at: UnixMs,
+}
 
 /// The market.
 #[derive(Debug)]
 pub struct Market {
+    shown: Vec<Shown>,
     prices: Vec<Quote>,
     updates: u64,
     /// How wild it is: largest usual move of one step, in hundredths of a percent.
@@ -97,6 +111,7 @@ impl Market {
             Quote { id, cents, open: cents, high: cents, low: cents }
         });
         Self {
+            shown: Vec::new(),
             prices: prices.collect(),
             updates: 0,
             step_bps: hub.pick(&[2, 10, 40]),
@@ -118,9 +133,16 @@ impl Market {
         self.prices.iter().find(|quote| quote.id.symbol.as_str() == symbol).map_or(0, |quote| quote.cents)
     }
 
+    /// What it showed in the last minute.
+    #[must_use]
+    pub fn shown(&self) -> &[Shown] {
+        &self.shown
+    }
+
     /// Every price moves; what the feed says and what is told.
     pub fn step(&mut self, hub: &Hub) -> Vec<(FeedEvent, MarketTick)> {
         let now = hub.now();
+        self.shown.retain(|shown| now.since_ms(shown.at) <= SHOWN_MS);
         let mut out = Vec::new();
         for at in 0..self.prices.len() {
             let mut bps = hub.between(-self.step_bps, self.step_bps) + self.drift_bps;
@@ -133,6 +155,8 @@ impl Market {
             (quote.high, quote.low) = (quote.high.max(quote.cents), quote.low.min(quote.cents));
             self.updates += 1;
             let quote = quote.clone();
+            let price = Decimal::new(quote.cents, 2);
+            self.shown.push(Shown { instrument: quote.id.clone(), price, at: now });
             out.extend(self.told(&quote, now));
         }
         out

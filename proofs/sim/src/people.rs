@@ -34,8 +34,10 @@ pub const APPROVERS: [(&str, Option<&str>, bool); 3] =
 pub enum Deed {
     /// A wish to trade.
     Signal,
-    /// Many small wishes at once.
-    Burst(u32),
+    /// Many small wishes of one person at once.
+    Burst(&'static str, u32),
+    /// A purchase of somebody's, for so many dollars.
+    Buy(&'static str, &'static str, u32),
     /// In and out again after a while.
     Trip,
     /// A vote on something that waits.
@@ -106,9 +108,21 @@ fn size(hub: &Hub, sells: bool, cents: i64) -> (String, SignalSize) {
     (format!(r#""amount":"{base}""#), SignalSize::Base(quantity))
 }
 
-/// A signal as its bytes arrive at a door, in one of the forms that people write; now and then none that can be read.
-pub fn signal(hub: &Hub, small: bool, prices: impl Fn(&str) -> i64) -> bus::Raw {
-    let handle = hub.pick(&["operator", "operator", "alice", "alice", "bob", "nobody"]);
+/// A purchase that names its price, so that it needs none of the planner's.
+pub fn buy(hub: &Hub, handle: &str, token: &str, usd: u32, cents: i64) -> bus::Raw {
+    let door = if handle == "operator" { "signal".to_owned() } else { format!("signal-{handle}") };
+    let limit = Decimal::new(cents + cents / 100, 2);
+    let payload =
+        format!(r#"{{"action":"BUY","token_address":"{token}","notional_usd":"{usd}","price_limit":"{limit}"}}"#);
+    let headers = vec![("Nats-Msg-Id".to_owned(), hub.new_id().to_string())];
+    bus::Raw { subject: format!("trading.buy_bot.{door}.critical"), headers, payload: payload.into_bytes() }
+}
+
+/// A signal as its bytes arrive at a door, in one of the forms that people write; now and then none that can be read. With
+/// `burst_of` it is one of that person's many small ones.
+pub fn signal(hub: &Hub, burst_of: Option<&'static str>, prices: impl Fn(&str) -> i64) -> bus::Raw {
+    let small = burst_of.is_some();
+    let handle = burst_of.unwrap_or_else(|| hub.pick(&["operator", "operator", "alice", "alice", "bob", "nobody"]));
     let token = match hub.below(20) {
         0 => "DOGEUSDT",
         1 => "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v",

@@ -104,6 +104,24 @@ pub struct Caught {
     pub seed: Option<u64>,
     /// Seeds tried.
     pub tried: u64,
+    /// What was found in that seed's world without the fault.
+    pub without: Option<String>,
+}
+
+impl Caught {
+    /// Its check noticed it, and finds nothing in the same world without it.
+    #[must_use]
+    pub const fn is_proof(&self) -> bool {
+        self.seed.is_some() && self.without.is_none()
+    }
+
+    fn verdict(&self) -> String {
+        match (self.seed, &self.without) {
+            (Some(seed), None) => format!("seed {seed}"),
+            (Some(seed), Some(what)) => format!("NOT PROVED: seed {seed} without the fault: {what}"),
+            (None, _) => format!("NOT CAUGHT in {} seeds", self.tried),
+        }
+    }
 }
 
 /// Runs seeds with each deliberate fault until its check notices it, at most `seeds` of them.
@@ -119,10 +137,7 @@ pub fn faults(first: u64, seeds: u64, threads: usize, quiet: bool) -> Vec<Caught
                     let Some(fault) = Fault::ALL.get(number).copied() else { break };
                     let found = hunt(fault, first, seeds);
                     if !quiet {
-                        eprintln!(
-                            "sim: {fault:?}: {}",
-                            found.seed.map_or_else(|| "not caught".to_owned(), |seed| format!("seed {seed}"))
-                        );
+                        eprintln!("sim: {fault:?}: {}", found.verdict());
                     }
                     caught.lock().unwrap_or_else(PoisonError::into_inner).push(found);
                 }
@@ -134,16 +149,20 @@ pub fn faults(first: u64, seeds: u64, threads: usize, quiet: bool) -> Vec<Caught
     caught
 }
 
-/// The first seed at which the expected check notices `fault`.
+/// The first seed at which the expected check notices `fault`, and what there is to find without it.
 #[must_use]
 pub fn hunt(fault: Fault, first: u64, seeds: u64) -> Caught {
+    let need = fault.need();
     for number in 0..seeds {
-        let outcome = one(first + number, Options { traced: false, fault: Some(fault) });
+        let seed = first + number;
+        let outcome = one(seed, Options { fault: Some(fault), need, ..Options::default() });
         if outcome.findings.iter().any(|(_, invariant, _)| *invariant == fault.expected()) {
-            return Caught { fault, seed: Some(first + number), tried: number + 1 };
+            let control = one(seed, Options { need, ..Options::default() });
+            let without = control.findings.first().map(|(_, invariant, what)| format!("{invariant}: {what}"));
+            return Caught { fault, seed: Some(seed), tried: number + 1, without };
         }
     }
-    Caught { fault, seed: None, tried: seeds }
+    Caught { fault, seed: None, tried: seeds, without: None }
 }
 
 /// Paths that a large run must have taken: a simulation that does not reach them proves nothing about them.
@@ -265,6 +284,8 @@ pub fn as_json(first: u64, summary: &Summary, unreached: &[String], caught: &[Ca
             "text": caught.fault.text(),
             "invariant": caught.fault.expected(),
             "first_seed": caught.seed,
+            "caught": caught.is_proof(),
+            "found_without_it": caught.without,
             "seeds_tried": caught.tried,
         })).collect::<Vec<_>>(),
     })
@@ -281,23 +302,19 @@ pub fn failure(outcome: &Outcome) -> String {
     text
 }
 
-/// The table of deliberate faults.
+/// The table of deliberate faults, in the order of the invariants.
 #[must_use]
 pub fn table(caught: &[Caught]) -> String {
-    let mut text = String::from("deliberate fault -> the check that must notice it (first seed)\n");
-    for row in caught {
-        let seed = row.seed.map_or_else(|| format!("NOT CAUGHT in {} seeds", row.tried), |seed| format!("seed {seed}"));
-        text.push_str(&format!(
-            "  {:<18} {}\n  {:<18} -> {} ({seed})\n",
-            format!("{:?}", row.fault),
-            row.fault.text(),
-            "",
-            row.fault.expected()
-        ));
-    }
-    let watched: std::collections::BTreeSet<_> = Fault::ALL.iter().map(|fault| fault.expected()).collect();
-    for invariant in checks::ALL.iter().filter(|invariant| !watched.contains(*invariant)) {
-        text.push_str(&format!("  no fault for: {invariant}\n"));
+    let mut text = String::from("invariant, the deliberate faults it must notice, and the first seed where it did\n");
+    for invariant in checks::ALL {
+        text.push_str(&format!("  {invariant}\n"));
+        let rows: Vec<_> = caught.iter().filter(|row| row.fault.expected() == *invariant).collect();
+        for row in &rows {
+            text.push_str(&format!("      {:<12} {}\n", row.verdict(), row.fault.text()));
+        }
+        if rows.is_empty() {
+            text.push_str("      NO FAULT\n");
+        }
     }
     text
 }

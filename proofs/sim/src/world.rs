@@ -1,8 +1,10 @@
 //! One world: ten processes, a broker, a database, a venue, a market and people, on one thread and one seed.
 
 mod deeds;
+mod looking;
 mod outside;
 mod processes;
+mod stage;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,7 +19,8 @@ use domain::money::Usd;
 use domain::subject::{Route, Stream, Subject};
 use domain::time::{Clock, DAY_MS, UnixMs};
 use memory::Store;
-use memory::bus::{Broker, Defect, Limit, Listener};
+use memory::bus::{Broker, Limit, Listener};
+use rails::book::Marks;
 use runtime::kill::{file_path, read_file, write_file};
 use runtime::{HandleError, MarketView, outbox};
 use serde_json::json;
@@ -29,7 +32,7 @@ use crate::cast::{DESK_PLACE, Leads, SPECS, SUPERVISOR, TREASURY, start};
 use crate::checks::{Checks, Sight};
 use crate::engine::{Around, Process, Work};
 use crate::event::{Breakage, Event};
-use crate::faults::Fault;
+use crate::faults::{Fault, Need};
 use crate::hub::{Hub, ProcessClock, TaskId, WorldClock};
 use crate::market::{self, CANDLE_MS, Market};
 use crate::people::{self, Deed, Request};
@@ -42,6 +45,10 @@ pub struct Options {
     pub traced: bool,
     /// What is wrong on purpose.
     pub fault: Option<Fault>,
+    /// What happens besides what the seed draws.
+    pub need: Option<Need>,
+    /// A promise of the record that is broken without being a fault.
+    pub record: Option<memory::Defect>,
 }
 
 /// What came of a seed.
@@ -159,11 +166,7 @@ impl World {
         let consumers: Vec<_> = SPECS.iter().flat_map(consumers_of).collect();
         let broker = Broker::new(Arc::clone(&clock), &consumers).expect("a broker");
         broker.keep(vec!["trading.buy_bot.*.*".to_owned(), "trading.*.*".to_owned()]);
-        match options.fault {
-            Some(Fault::BrokerLoses) => broker.spoil(Defect::LosesStored),
-            Some(Fault::BrokerForgets) => broker.spoil(Defect::ForgetsUnacknowledged),
-            _ => {}
-        }
+        options.fault.and_then(Fault::of_broker).into_iter().for_each(|defect| broker.spoil(defect));
         let lost = hub.pick(&[0, 0, 50, 200]);
         let core = market::exchange(seed, hub.pick(&[0, 0, 300]));
         let venue = Venue::new(&hub, core, lost, hub.pick(&[0, 30, 800]), options.fault);
@@ -215,6 +218,8 @@ impl World {
             hub,
         };
         now(world.furnish()).expect("a furnished database");
+        let broken = options.fault.and_then(Fault::of_record).or(options.record);
+        broken.into_iter().for_each(|defect| world.store.spoil(defect));
         world.plan(seed);
         world
     }
@@ -276,13 +281,15 @@ impl World {
             self.at(hub.between(1_000, span), Event::Person(deed));
         }
         if seed.is_multiple_of(8) {
-            self.at(hub.between(1_000, span), Event::Person(Deed::Burst(26)));
+            let who = hub.pick(&["operator", "alice", "bob"]);
+            self.at(hub.between(1_000, span), Event::Person(Deed::Burst(who, 40)));
         }
         if self.market.drift_bps < 0 || seed % 8 == 1 {
             for n in 0..5 {
                 self.at(2_000 + n * 75_000, Event::Person(Deed::Trip));
             }
         }
+        self.stage(self.options.need);
         // A third of all worlds is at peace but for the network's own disorder.
         if hub.permille(330) {
             return;
@@ -384,65 +391,6 @@ impl World {
             let after = self.hub.between(0, self.tempo.delivery_ms);
             self.slots[place].hears_at = Some(self.hub.now().0 + after);
             self.at(after, Event::Hear(place));
-        }
-    }
-
-    fn look(&mut self) {
-        let commits = self.hub.commits();
-        let calls = self.venue.take_calls();
-        let fills = self.venue.fills_from(self.checks.fills_seen());
-        if commits != self.seen_commits || !calls.is_empty() || !fills.is_empty() {
-            self.seen_commits = commits;
-            self.unwrite();
-            let tables = self.store.snapshot();
-            let sight = self.sight();
-            let found = self.checks.look(&tables, &sight, &calls, &fills);
-            self.note(found);
-            self.tamper();
-        }
-        let found = self.hub.take_findings();
-        self.note(found);
-    }
-
-    fn sight(&self) -> Sight {
-        let around = self.slots[TREASURY].process.as_ref().map(|process| process.around());
-        Sight {
-            now: self.hub.now(),
-            marks: around.map(|around| around.market.marks()).unwrap_or_default(),
-            treasury_offset_ms: self.slots[TREASURY].clock.offset(),
-            kill_file: read_file(&file_path(self.folder.path())),
-        }
-    }
-
-    fn note(&mut self, found: Vec<(&'static str, String)>) {
-        for (invariant, what) in found {
-            self.hub.trace(|| format!("WRONG: {invariant}: {what}"));
-            if self.findings.len() < 200 {
-                self.findings.push((self.steps, invariant, what));
-            }
-        }
-    }
-
-    /// A deliberate fault in the rows, after they were looked at.
-    fn tamper(&mut self) {
-        let Some(fault) = self.options.fault.filter(|fault| *fault != Fault::AuditRowMissing) else { return };
-        if self.tampered && !fault.keeps_on() {
-            return;
-        }
-        let at = self.hub.now();
-        let done = self.store.tamper(|tables| fault.tamper(tables, at));
-        if done && fault == Fault::HaltForgotten {
-            let last = self.store.snapshot().kill_levels.last_key_value().map(|(epoch, kill)| (kill.level, *epoch));
-            last.into_iter().for_each(|(level, epoch)| drop(write_file(&file_path(self.folder.path()), level, epoch)));
-        }
-        self.tampered |= done;
-    }
-
-    /// The one fault that must come before the look: an act whose audit row was never written.
-    fn unwrite(&mut self) {
-        if self.options.fault == Some(Fault::AuditRowMissing) && !self.tampered {
-            let at = self.hub.now();
-            self.tampered = self.store.tamper(|tables| Fault::AuditRowMissing.tamper(tables, at));
         }
     }
 

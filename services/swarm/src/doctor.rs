@@ -139,12 +139,18 @@ fn nats(files: &Files, data_dir: &Path) -> Result<String, String> {
     let ports = StablePorts::open(&data_dir.join("ports.json"));
     let names = crate::up::nats::names(count);
     let nodes = names.iter().map(|name| (name, ports.known(&crate::up::nats::monitoring_port(name)).unwrap_or(0)));
-    let lacks = servers::lacking(nodes.map(|(name, port)| (name.as_str(), port)));
+    let mut lacks = servers::lacking(nodes.map(|(name, port)| (name.as_str(), port)));
+    for name in &names {
+        let complaint = servers::cannot_store(&crate::up::nats::folder(data_dir, name));
+        lacks.extend(complaint.map(|words| format!("{name} can't store, make room on its disk ({words})")));
+    }
     match (lacks.len(), count) {
         (0, 1) => Ok("the server answers".to_owned()),
         (0, count) => Ok(format!("{count} nodes answer, every stream has a leader and is on all of them")),
-        (1..=3, _) => Err(format!("{}; `swarm up` starts dead nodes again", lacks.join(", "))),
-        (more, _) => Err(format!("{} and {} more; `swarm up` starts dead nodes again", lacks[0], more - 1)),
+        (1..=3, _) => Err(format!("{}; `swarm up` starts again what is dead, or stuck with room", lacks.join(", "))),
+        (more, _) => {
+            Err(format!("{} and {} more; `swarm up` starts again what is dead, or stuck with room", lacks[0], more - 1))
+        }
     }
 }
 

@@ -43,7 +43,7 @@ pub async fn write(world: Arc<World>, mut rng: ChaCha8Rng) {
         };
         match done {
             Ok(()) | Err(HandleError::Reject(_)) => {}
-            Err(HandleError::Retry(text)) => world.retried(text),
+            Err(HandleError::Retry(text) | HandleError::NotYet(text)) => world.retried(text),
             Err(HandleError::Fatal(text)) => panic!("a writer met what no process survives: {text}"),
         }
     }
@@ -182,7 +182,7 @@ async fn void(world: &World, rng: &mut ChaCha8Rng, crash: bool) -> Result<(), Ha
 }
 
 async fn post(world: &World, rng: &mut ChaCha8Rng, crash: bool) -> Result<(), HandleError> {
-    let found = store::orders::unposted(&mut world.bank.unit().await, 20).await?;
+    let found = store::orders::unposted(&mut world.bank.unit().await, 20, &[]).await?;
     let Some((user, order_id)) = found.choose(rng).copied() else { return Ok(()) };
     treasury_does(world, rng, user, crash, async |unit, treasury, sight| {
         treasury::settle::post(unit, &treasury.config, user, order_id, sight).await
@@ -288,7 +288,7 @@ pub async fn finish(world: &World) {
     while let Some((user, order_id)) = owed(world).await.unwrap() {
         venue::late_fill(world, user, order_id, &mut rng).await.unwrap();
     }
-    let unposted = store::orders::unposted(&mut world.bank.unit().await, i64::MAX).await.unwrap();
+    let unposted = store::orders::unposted(&mut world.bank.unit().await, i64::MAX, &[]).await.unwrap();
     // A sale may wait for the buy that it sells from.
     for _ in 0..2 {
         for (user, order_id) in &unposted {

@@ -45,11 +45,14 @@ async fn died_on_the_way_the_order_is_looked_for_until_it_can_no_longer_arrive()
     let order = scene.order(Buy, "1", "101", ImmediateOrCancel).await;
     let desk = std::sync::Arc::new(scene.start().await);
     desk.exchange.swallows.store(true, Ordering::SeqCst);
-    let sending = tokio::spawn({
+    let mut sending = tokio::spawn({
         let desk = desk.clone();
         async move { desk.turn().await }
     });
-    desk.exchange.arrived.notified().await;
+    tokio::select! {
+        () = desk.exchange.arrived.notified() => {}
+        ended = &mut sending => panic!("the turn ended and sent nothing: {ended:?}"),
+    }
     sending.abort();
     assert!(sending.await.unwrap_err().is_cancelled());
     drop(desk);

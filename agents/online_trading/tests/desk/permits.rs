@@ -102,3 +102,16 @@ async fn at_kill_level_one_a_buy_is_not_taken_and_its_permit_stays_for_treasury_
     let row = store::permits::get(&mut scene.bank.unit().await, buy.body.permit_id).await.unwrap().unwrap();
     assert_eq!(row.state, PermitState::Signed);
 }
+
+#[tokio::test]
+async fn a_permit_that_comes_while_the_desk_reconciles_is_put_off_not_failed() {
+    let scene = Scene::new().await;
+    let permit = scene.sign(scene.body(Side::Buy, "1", "101", ImmediateOrCancel)).await;
+    let desk = scene.agent();
+    let answer = scene.handle(&desk, &permit).await;
+    assert!(matches!(answer, Err(HandleError::NotYet(_))), "{answer:?}");
+    assert_eq!(orders(&scene).await, 0);
+    desk.reconciled();
+    scene.handle(&desk, &permit).await.unwrap();
+    assert_eq!(orders(&scene).await, 1, "nothing of it was used up");
+}

@@ -8,16 +8,18 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use domain::ids::{IntentId, MessageId, OrderId, PermitId, UserId, derive};
 use domain::market::{Instrument, InstrumentId, Venue};
-use domain::message::Message;
+use domain::message::{Envelope, Header, Message, Payload};
 use domain::money::{Price, Quantity};
 use domain::order::{OrderEnvelope, OrderStatus, OrderType, Permit, PermitBody, Side, TimeInForce};
+use domain::subject::{Priority, Route, Subject};
 use domain::time::UnixMs;
 use ed25519_dalek::SigningKey;
+use online_trading::config::Config;
 use online_trading::executor::Executor;
 use online_trading::permit;
 use rails::signature::{PermitSigner, PermitVerifier};
 use runtime::kill::{KillSwitch, file_path, write_file};
-use runtime::{HandleError, Record};
+use runtime::{Agent, Ctx, HandleError, MarketView, Record};
 use rust_decimal::Decimal;
 use serde_json::json;
 use store::orders::OrderRow;
@@ -244,6 +246,27 @@ impl Scene {
         let kill = KillSwitch::new(&self.folder).read(&mut unit).await?;
         let now = unit.now().await?;
         permit::accept(&mut unit, permit, &self.verifier, Venue::Paper, kill, now).await?;
+        Ok(unit.commit().await?)
+    }
+
+    /// The agent itself, before its background work has compared anything.
+    pub fn agent(&self) -> online_trading::Desk {
+        let shipped = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/desk.toml"));
+        online_trading::Desk::new(Config::parse(shipped, self.verifier.clone()).unwrap(), &self.folder)
+    }
+
+    /// Hands a permit to the agent as the runtime does.
+    pub async fn handle(&self, desk: &online_trading::Desk, permit: &Permit) -> Result<(), HandleError> {
+        let mut unit = self.db.begin().await?;
+        unit.set_tenant(self.user).await?;
+        let now = unit.now().await?;
+        let input = Envelope {
+            header: Header { user_id: self.user, ..testkit::build::root_header("permit", "treasury", now) },
+            subject: Subject::of(Route::CexPermit, Priority::Critical),
+            payload: Payload::Permit(permit.clone()),
+        };
+        let market = MarketView::new();
+        desk.handle(&input, &mut Ctx::new(now, 0, &market, Some(&mut unit))).await?;
         Ok(unit.commit().await?)
     }
 

@@ -3,6 +3,7 @@
 //! Every start is counted whatever the exit code or uptime, in windows that are stored: a restart of the supervisor
 //! resets nothing, and it adopts the agents that still run.
 
+mod persons_start;
 mod process;
 mod registry;
 pub mod windows;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::ids::{BootId, UserId};
-use domain::message::{Alert, Heartbeat, Message, Payload, Severity};
+use domain::message::{Alert, Message, Payload, Severity};
 use domain::subject::{Route, Subject};
 use domain::time::UnixMs;
 use runtime::{HandleError, Record, Work};
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use store::supervision::{Declared, Restart};
 use tokio::time::Instant;
 
+use persons_start::PersonsStart;
 pub use process::Process;
 pub use registry::Registry;
 
@@ -29,16 +31,18 @@ use crate::{NAME, Shared};
 
 /// Declared state of an agent that a person wants to run.
 const RUNNING: &str = "running";
-/// How often the processes are looked at.
+/// How often the processes are looked at while one is down or not our child; else a death is a signal.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often the supervisor's beat is sent.
-const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// How long a fact may take to be stored.
+const TELL_WITHIN: Duration = Duration::from_secs(1);
 /// An agent that was heard once and then not for this long is taken for hung.
 const DEAF_AFTER: Duration = Duration::from_secs(30);
 /// An agent that was never heard for this long after its start is taken for hung.
 const STARTING_FOR: Duration = Duration::from_secs(60);
 /// Before a program that could not be started is tried again.
 const NOT_STARTED_PAUSE: Duration = Duration::from_secs(5);
+/// After one that found its servers out of reach.
+const UNREACHABLE_PAUSE: Duration = Duration::from_secs(1);
 /// How long everybody but the money agents gets to drain, and then those.
 const DRAIN_OTHERS: Duration = Duration::from_secs(5);
 const DRAIN_MONEY: Duration = Duration::from_secs(4);
@@ -86,6 +90,13 @@ struct Slot {
     uncounted: Option<String>,
 }
 
+impl Slot {
+    /// Nothing is to be done for it until it dies, which the kernel tells.
+    fn is_calm(&self) -> bool {
+        self.process.as_ref().map_or(self.quarantined == Some(true), Process::is_child)
+    }
+}
+
 /// Runs the plan until shutdown, then drains it.
 ///
 /// # Errors
@@ -102,41 +113,13 @@ pub async fn run(plan: Plan, shared: Arc<Shared>, work: Work) -> Result<(), Hand
         let quarantined = (process.is_some() || !is_resumed).then_some(false);
         slots.push(Slot { planned, process, next_start: Instant::now(), quarantined, uncounted: None });
     }
-    let beat = beat(&work);
     let watch = watch(&plan.run_dir, &mut slots, &shared, &work);
     tokio::select! {
         () = work.shutdown.cancelled() => {}
-        ended = beat => ended?,
         ended = watch => ended?,
     }
     drain(&mut slots).await;
     Ok(())
-}
-
-async fn beat(work: &Work) -> Result<(), HandleError> {
-    let mut ticks = tokio::time::interval(BEAT_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut progress = 0;
-    loop {
-        ticks.tick().await;
-        progress += 1;
-        let beat = Heartbeat {
-            agent: NAME.to_owned(),
-            boot_id: work.config.boot_id.unwrap_or(BootId(uuid::Uuid::nil())),
-            pid: std::process::id(),
-            progress,
-            busy: false,
-            oldest_in_flight_ms: 0,
-            rss_bytes: 0,
-            queue_depth: 0,
-            dependencies: BTreeMap::new(),
-            in_hand: Vec::new(),
-            lacks: Vec::new(),
-            draining: false,
-        };
-        tell(work, Route::SupervisorBeat, String::new(), Payload::Heartbeat(beat)).await;
-        work.progress();
-    }
 }
 
 /// Tells a fact. One that is not stored in time is only logged: the next one says it again.
@@ -144,7 +127,7 @@ async fn tell(work: &Work, route: Route, key: String, payload: Payload) {
     let root = work.root_header(nobody());
     let message = Message::fact(Subject::fact(route), UserId(uuid::Uuid::nil()), key, payload);
     let envelope = message.into_child(&root, NAME, work.clock.now());
-    match tokio::time::timeout(BEAT_EVERY, work.bus.publish(&envelope)).await {
+    match tokio::time::timeout(TELL_WITHIN, work.bus.publish(&envelope)).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => tracing::warn!(%error, "fact not stored"),
         Err(_) => tracing::warn!("fact not stored in time"),
@@ -152,20 +135,22 @@ async fn tell(work: &Work, route: Route, key: String, payload: Payload) {
 }
 
 async fn watch(run_dir: &std::path::Path, slots: &mut [Slot], shared: &Shared, work: &Work) -> Result<(), HandleError> {
-    let mut ticks = tokio::time::interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut deaths = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child())
+        .map_err(|error| HandleError::Fatal(format!("no signal of dead children: {error}")))?;
+    let mut ticks = runtime::grid(runtime::USUALLY);
     let mut first = true;
-    let mut is_declared = std::env::var_os("SWARM_RESUMED").is_some();
+    let is_resumed = std::env::var_os("SWARM_RESUMED").is_some();
+    let mut start = (!is_resumed).then(PersonsStart::default);
     loop {
-        if !is_declared {
-            match declare_running(slots, work).await {
-                Ok(()) => is_declared = true,
+        if let Some(told) = &mut start {
+            match told.store(slots, work).await {
+                Ok(()) => start = None,
                 Err(error) => tracing::warn!(%error, "earlier restarts still count"),
             }
         }
-        shared.registry.listening(work.bus.is_connected(), Instant::now());
+        let may_count = start.as_ref().is_none_or(|start| start.before.is_some());
         for slot in slots.iter_mut() {
-            match look(run_dir, slot, shared, work, first).await {
+            match look(run_dir, slot, shared, work, first, may_count).await {
                 Ok(()) => {}
                 Err(HandleError::Fatal(text)) => return Err(HandleError::Fatal(text)),
                 // Beginning anew would forget pauses and quarantines.
@@ -173,7 +158,13 @@ async fn watch(run_dir: &std::path::Path, slots: &mut [Slot], shared: &Shared, w
             }
         }
         first = false;
-        ticks.tick().await;
+        work.progress();
+        let is_calm = start.is_none() && slots.iter().all(Slot::is_calm);
+        tokio::select! {
+            _ = deaths.recv() => {}
+            _ = ticks.tick() => {}
+            () = tokio::time::sleep(LOOK_EVERY), if !is_calm => {}
+        }
     }
 }
 
@@ -183,6 +174,7 @@ async fn look(
     shared: &Shared,
     work: &Work,
     first: bool,
+    may_count: bool,
 ) -> Result<(), HandleError> {
     let name = slot.planned.name.clone();
     let now = work.clock.now();
@@ -200,10 +192,14 @@ async fn look(
         tracing::warn!(agent = name, cause, "ended");
         slot.process = None;
         shared.registry.ended(&name, &cause);
+        if !uses_up_a_restart(&cause) {
+            slot.next_start = Instant::now() + UNREACHABLE_PAUSE;
+            return Ok(());
+        }
         slot.uncounted = Some(cause.clone());
     } else if let Some(uncounted) = &slot.uncounted {
         cause.clone_from(uncounted);
-    } else if !shared.registry.is_listening() {
+    } else if !work.bus.is_connected() {
         // Without the broker no agent can start; trying would only use up its restarts.
         return Ok(());
     } else if Instant::now() < slot.next_start || is_down(slot, work).await? {
@@ -212,6 +208,9 @@ async fn look(
         cause = "again".to_owned();
     }
     if cause != "first" {
+        if !may_count {
+            return Ok(());
+        }
         let restarts = count(work, &name).await?;
         let times: Vec<i64> = restarts.iter().map(|r| r.at.0).collect();
         if let Some(window) = windows::breached(&times, now.0) {
@@ -227,6 +226,12 @@ async fn look(
         }
     }
     start(run_dir, slot, shared, work).await
+}
+
+/// A process that could not reach NATS or the store at its start says so (`exit 69`) and ends. That is an outage, maybe only
+/// of its own link, and nobody's fault: it is started again until it can, as everybody waits who ran before.
+fn uses_up_a_restart(cause: &str) -> bool {
+    cause != "exit 69"
 }
 
 async fn start(run_dir: &std::path::Path, slot: &mut Slot, shared: &Shared, work: &Work) -> Result<(), HandleError> {
@@ -261,24 +266,6 @@ fn counted_since(declared: &[Declared], agent: &str, now: UnixMs) -> UnixMs {
     let oldest = now.plus_ms(-windows::LONGEST_MS);
     let started = declared.iter().filter(|row| row.agent == agent && row.state == RUNNING).map(|row| row.at);
     started.fold(oldest, UnixMs::max)
-}
-
-/// Notes that a person started the swarm: it clears every quarantine.
-async fn declare_running(slots: &[Slot], work: &Work) -> Result<(), HandleError> {
-    let mut unit = work.begin(nobody()).await?;
-    let now = unit.now().await?;
-    for slot in slots {
-        let declared = Declared {
-            agent: slot.planned.name.clone(),
-            state: RUNNING.to_owned(),
-            config_hash: String::new(),
-            binary_hash: String::new(),
-            reason: "a person started the swarm".to_owned(),
-            at: now,
-        };
-        store::supervision::declare(&mut unit, &declared).await?;
-    }
-    unit.commit().await.map_err(Into::into)
 }
 
 fn pause(ms: i64) -> Duration {
@@ -406,6 +393,15 @@ mod tests {
         Slot { planned, process: None, next_start: Instant::now(), quarantined: None, uncounted: None }
     }
 
+    #[test]
+    fn an_outage_at_the_start_uses_up_no_restart() {
+        for (cause, counts) in
+            [("exit 69", false), ("exit 70", true), ("exit 0", true), ("signal 9", true), ("hung", true)]
+        {
+            assert_eq!(uses_up_a_restart(cause), counts, "{cause}");
+        }
+    }
+
     #[tokio::test]
     async fn a_quarantine_is_not_forgotten_because_the_store_was_away_when_it_was_asked() {
         let clock = Arc::new(VirtualClock::at(UnixMs(1_800_000_000_000)));
@@ -431,6 +427,37 @@ mod tests {
         assert!(!is_down(&mut up, &door).await.unwrap());
         door.is_away.store(true, Ordering::SeqCst);
         assert!(is_down(&mut down, &door).await.unwrap(), "what the store said is kept");
+    }
+
+    #[tokio::test]
+    async fn a_persons_start_that_is_stored_late_clears_no_quarantine_from_since() {
+        let clock = Arc::new(VirtualClock::at(UnixMs(1_800_000_000_000)));
+        let door = Door { store: memory::Store::new(clock), is_away: AtomicBool::new(false) };
+        let quarantine = async |agent: &str, at| {
+            let mut unit = door.begin(nobody()).await.unwrap();
+            let declared = Declared {
+                agent: agent.to_owned(),
+                state: "quarantined".to_owned(),
+                config_hash: String::new(),
+                binary_hash: String::new(),
+                reason: "3 restarts in 60 s".to_owned(),
+                at: UnixMs(at),
+            };
+            store::supervision::declare(&mut unit, &declared).await.unwrap();
+            unit.commit().await.unwrap();
+        };
+        quarantine("dexter", 1).await;
+        quarantine("monitor", 1).await;
+        let slots = [slot("dexter"), slot("monitor"), slot("reflector")];
+        let mut start = PersonsStart::default();
+        start.read(&door).await.unwrap();
+        quarantine("dexter", 2).await;
+        quarantine("reflector", 2).await;
+        start.store(&slots, &door).await.unwrap();
+        let mut unit = door.begin(nobody()).await.unwrap();
+        let rows = store::supervision::declared(&mut unit).await.unwrap();
+        let states: Vec<_> = rows.iter().map(|row| (row.agent.as_str(), row.state.as_str())).collect();
+        assert_eq!(states, [("dexter", "quarantined"), ("monitor", RUNNING), ("reflector", "quarantined")]);
     }
 
     #[test]

@@ -77,6 +77,11 @@ impl Process {
         self.note.pid
     }
 
+    /// Whether its end is signalled to us.
+    pub(super) const fn is_child(&self) -> bool {
+        self.child.is_some()
+    }
+
     /// This start of it.
     #[must_use]
     pub const fn boot_id(&self) -> BootId {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
 use super::Plan;
+use crate::NAME;
 
 /// No heartbeat for this long: deaf.
 const QUIET: Duration = Duration::from_secs(5);
@@ -22,8 +23,8 @@ const STUCK_MS: i64 = 15_000;
 #[derive(Debug)]
 pub struct Registry {
     known: Mutex<BTreeMap<String, Known>>,
-    /// Since when heartbeats can reach us; `None` while the broker is away.
-    listening_since: Mutex<Option<Instant>>,
+    /// Since when our own heartbeats come in without a gap, and when the last one did.
+    own: Mutex<Option<(Instant, Instant)>>,
 }
 
 #[derive(Debug, Default)]
@@ -42,18 +43,20 @@ impl Registry {
     #[must_use]
     pub fn new(plan: &Plan) -> Self {
         let known = plan.agents.iter().map(|agent| (agent.name.clone(), Known::default())).collect();
-        Self { known: Mutex::new(known), listening_since: Mutex::new(None) }
+        Self { known: Mutex::new(known), own: Mutex::new(None) }
     }
 
-    /// Notes whether heartbeats can reach us at `now`: silence counts only while we listen.
-    pub(super) fn listening(&self, connected: bool, now: Instant) {
-        let mut since = self.listening_since.lock().unwrap_or_else(PoisonError::into_inner);
-        *since = if connected { Some(since.unwrap_or(now)) } else { None };
+    /// Our own heartbeat came in, along the way that all heartbeats take.
+    fn hear_own(&self, now: Instant) {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = own.filter(|(_, last)| now.duration_since(*last) <= QUIET).map_or(now, |(since, _)| since);
+        *own = Some((since, now));
     }
 
-    /// Whether heartbeats can reach us.
-    pub(super) fn is_listening(&self) -> bool {
-        self.listening_since.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    /// Since when heartbeats reach us; `None` while not even our own do.
+    fn listening_since(&self, now: Instant) -> Option<Instant> {
+        let own = *self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        own.filter(|(_, last)| now.duration_since(*last) <= QUIET).map(|(since, _)| since)
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
@@ -89,7 +92,9 @@ impl Registry {
 
     /// A heartbeat came in. One of an earlier start of the same agent is ignored.
     pub fn beat(&self, beat: &Heartbeat, now: Instant) {
-        if let Some(known) = self.known().get_mut(&beat.agent)
+        if beat.agent == NAME && beat.pid == std::process::id() {
+            self.hear_own(now);
+        } else if let Some(known) = self.known().get_mut(&beat.agent)
             && known.pid == Some(beat.pid)
         {
             known.beat = Some((now, beat.clone()));
@@ -99,8 +104,7 @@ impl Registry {
     /// No sign of life for too long, counted from when we could have heard one: an outage of the broker is no reason
     /// to kill everybody.
     pub(super) fn is_hung(&self, name: &str, now: Instant, starting: Duration, deaf: Duration) -> bool {
-        let listening_since = *self.listening_since.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(listening_since) = listening_since else { return false };
+        let Some(listening_since) = self.listening_since(now) else { return false };
         let known = self.known();
         let Some(known) = known.get(name) else { return false };
         match (&known.beat, known.started_at) {
@@ -175,6 +179,10 @@ mod tests {
         Known { pid, beat, ..Known::default() }
     }
 
+    fn own() -> Heartbeat {
+        Heartbeat { agent: NAME.into(), pid: std::process::id(), ..heartbeat(false, 0) }
+    }
+
     fn heartbeat(busy: bool, oldest_in_flight_ms: i64) -> Heartbeat {
         Heartbeat {
             agent: "a".into(),
@@ -193,23 +201,25 @@ mod tests {
     }
 
     #[test]
-    fn silence_counts_only_while_the_broker_carries_heartbeats() {
+    fn silence_counts_only_while_our_own_heartbeats_come_back_to_us() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let registry = Registry::new(&Plan { agents: vec![], run_dir: "run".into() });
         registry.known().insert("a".into(), known(Some(1), None, false, 0));
         registry.beat(&heartbeat(false, 0), at(0));
         let is_hung = |ms| registry.is_hung("a", at(ms), Duration::from_secs(60), Duration::from_secs(30));
-        registry.listening(true, at(0));
+        let hear_own = |from: u64, to: u64| (from..=to).step_by(2_000).for_each(|ms| registry.beat(&own(), at(ms)));
+        assert!(!is_hung(3_600_000), "nobody was ever heard");
+        hear_own(0, 30_000);
         assert!(!is_hung(30_000));
         assert!(is_hung(30_001));
-        registry.listening(false, at(30_001));
-        assert!(!registry.is_listening());
-        assert!(!is_hung(3_600_000), "nobody can be heard");
-        registry.listening(true, at(3_600_000));
-        registry.listening(true, at(3_610_000));
-        assert!(!is_hung(3_630_000), "they get the usual time after it is back");
-        assert!(is_hung(3_630_001));
+        assert!(is_hung(35_000));
+        assert!(!is_hung(35_001), "not even we can be heard");
+        hear_own(36_000, 66_000);
+        assert!(!is_hung(66_000), "they get the usual time after it is back");
+        assert!(is_hung(66_001));
+        registry.beat(&Heartbeat { pid: 1, ..own() }, at(71_000));
+        assert!(!is_hung(71_001), "another supervisor's heartbeats are not ours");
     }
 
     #[test]

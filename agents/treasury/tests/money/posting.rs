@@ -42,7 +42,7 @@ async fn a_late_fill_of_a_finished_order_is_posted() {
     assert_eq!(scene.money().await, "cash 20000 btc 0 reserved 0");
     scene.venue(&permit, Some(fill_of(&permit, "late", "1", "100", "0.1")), None).await;
     let mut unit = scene.treasury.begin().await.unwrap();
-    let found = store::orders::unposted(&mut unit, 10).await.unwrap();
+    let found = store::orders::unposted(&mut unit, 10, &[]).await.unwrap();
     assert_eq!(found, [(scene.user, permit.body.envelope.order_id)], "the sweep finds it");
     drop(unit);
     assert_eq!(told(&scene.post(&permit).await), "position FILLED");

@@ -53,7 +53,7 @@ impl Door {
 pub(super) fn addressee(subject: &Subject) -> Option<String> {
     match subject {
         Subject::ThreeToken { .. } => Some("buy_bot".to_owned()),
-        Subject::Market { .. } => None,
+        Subject::Market { .. } | Subject::Routed { route: Route::Heartbeat, .. } => None,
         Subject::Routed { route: Route::Command, who, .. } => who.clone(),
         Subject::Routed { route, .. } => Some(route.tokens().1.to_owned()),
     }
@@ -73,7 +73,6 @@ pub(super) fn read(
     at: &Arrival<'_>,
     subject: &Subject,
     door: &Door,
-    now: UnixMs,
 ) -> Result<Header, Reject> {
     if message.schema_version > SCHEMA_VERSION {
         return Err(reject(RejectCode::UnknownVersion, "schema_version", message.schema_version));
@@ -101,8 +100,8 @@ pub(super) fn read(
         .ok()
         .filter(|p| *p <= 9)
         .ok_or_else(|| reject(RejectCode::BadEnum, "priority", "not 0 to 9"))?;
-    let made_at = made_at(message, door, at, now)?;
-    let valid_until = valid_until(message, made_at, at, now)?;
+    let made_at = made_at(message, door, at)?;
+    let valid_until = valid_until(message, made_at, at)?;
     let traceparent = raw.header("traceparent").filter(|t| is_traceparent(t)).map(str::to_owned);
     Ok(Header { message_id, correlation_id, source_agent, made_at, priority, user_id, valid_until, traceparent })
 }
@@ -162,26 +161,35 @@ fn person_key(raw: &Raw, at: &Arrival<'_>) -> Result<String, Reject> {
     }
 }
 
-fn made_at(message: &v1::AgentMessage, door: &Door, at: &Arrival<'_>, now: UnixMs) -> Result<UnixMs, Reject> {
-    let made_at = match message.timestamp_ns {
-        0 if door.is_person() => at.published_at,
-        ns if ns > 0 => UnixMs(ns / 1_000_000),
-        _ => return Err(reject(RejectCode::MissingField, "timestamp_ns", "not a moment")),
-    };
-    let ahead = made_at.since_ms(now);
+fn made_at(message: &v1::AgentMessage, door: &Door, at: &Arrival<'_>) -> Result<UnixMs, Reject> {
+    match message.timestamp_ns {
+        0 if door.is_person() => Ok(at.published_at),
+        ns if ns > 0 => Ok(UnixMs(ns / 1_000_000)),
+        _ => Err(reject(RejectCode::MissingField, "timestamp_ns", "not a moment")),
+    }
+}
+
+pub(super) fn in_time(head: &Header, is_signal: bool, now: UnixMs) -> Result<(), Reject> {
+    let ahead = head.made_at.since_ms(now);
     if ahead > MAX_AHEAD_MS {
         return Err(reject(RejectCode::FromTheFuture, "timestamp_ns", format!("{ahead} ms ahead")));
     }
-    Ok(made_at)
+    let Some(end) = head.valid_until else { return Ok(()) };
+    if end <= now {
+        return Err(reject(RejectCode::Expired, "valid until", format!("{end}, now {now}")));
+    }
+    if is_signal && end.since_ms(now) > MAX_SIGNAL_MS {
+        return Err(reject(
+            RejectCode::FromTheFuture,
+            "valid until",
+            "over a year ahead; the unit is ms since the epoch",
+        ));
+    }
+    Ok(())
 }
 
 /// The earliest of all ends that the message names.
-fn valid_until(
-    message: &v1::AgentMessage,
-    made_at: UnixMs,
-    at: &Arrival<'_>,
-    now: UnixMs,
-) -> Result<Option<UnixMs>, Reject> {
+fn valid_until(message: &v1::AgentMessage, made_at: UnixMs, at: &Arrival<'_>) -> Result<Option<UnixMs>, Reject> {
     let signal = match &message.payload {
         Some(v1::agent_message::Payload::TradingSignal(signal)) => Some(signal),
         _ => None,
@@ -196,22 +204,10 @@ fn valid_until(
         (expiry > 0).then_some(UnixMs(expiry)),
     ];
     let earliest = named.into_iter().flatten().min();
-    let end = match signal {
+    Ok(match signal {
         Some(_) => Some(earliest.unwrap_or_else(|| at.published_at.plus_ms(DEFAULT_SIGNAL_MS))),
         None => earliest,
-    };
-    let Some(end) = end else { return Ok(None) };
-    if end <= now {
-        return Err(reject(RejectCode::Expired, "valid until", format!("{end}, now {now}")));
-    }
-    if signal.is_some() && end.since_ms(now) > MAX_SIGNAL_MS {
-        return Err(reject(
-            RejectCode::FromTheFuture,
-            "valid until",
-            "over a year ahead; the unit is ms since the epoch",
-        ));
-    }
-    Ok(Some(end))
+    })
 }
 
 /// `00-<32 hex>-<16 hex>-<2 hex>`; another one is dropped, for a trace is no reason to refuse a message.

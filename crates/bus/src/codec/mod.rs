@@ -10,7 +10,7 @@ mod read;
 mod signal;
 mod write;
 
-use domain::message::Envelope;
+use domain::message::{Envelope, Payload};
 use domain::reject::{Reject, RejectCode};
 use domain::subject::{Route, Subject};
 use domain::time::UnixMs;
@@ -41,11 +41,30 @@ enum Wire {
     Signal(v1::TradingSignal),
 }
 
-/// Reads a message: subject, size, form, head, time, content, in this order.
+/// Reads a message and looks whether it is in time: subject, size, form, head, content, time, in this order.
 ///
 /// # Errors
 /// A [`Reject`] that names the first thing that was wrong.
 pub fn decode(raw: &Raw, at: &Arrival<'_>, now: UnixMs) -> Result<Envelope, Reject> {
+    let envelope = read(raw, at)?;
+    in_time(&envelope, now)?;
+    Ok(envelope)
+}
+
+/// Whether a message may still be acted on at `now`: not made in the future, not past its end.
+///
+/// # Errors
+/// [`RejectCode::FromTheFuture`], [`RejectCode::Expired`].
+pub fn in_time(envelope: &Envelope, now: UnixMs) -> Result<(), Reject> {
+    header::in_time(&envelope.header, matches!(envelope.payload, Payload::TradingSignal(_)), now)
+}
+
+/// Reads a message whatever the time: for whoever must know it before its time is judged (was it handled before?) or
+/// after it died (what was buried?).
+///
+/// # Errors
+/// A [`Reject`] that names the first thing that was wrong.
+pub fn read(raw: &Raw, at: &Arrival<'_>) -> Result<Envelope, Reject> {
     let subject = Subject::parse(&raw.subject)
         .ok_or_else(|| Reject::new(RejectCode::UnknownSubject, "no subject of the swarm"))?;
     let door = header::Door::of(&subject);
@@ -63,7 +82,7 @@ pub fn decode(raw: &Raw, at: &Arrival<'_>, now: UnixMs) -> Result<Envelope, Reje
     if !carries(subject.route(), payload) {
         return Err(Reject::new(RejectCode::WrongPayload, "payload does not belong on this subject"));
     }
-    let head = header::read(&message, bare, raw, at, &subject, &door, now)?;
+    let head = header::read(&message, bare, raw, at, &subject, &door)?;
     let payload = read::payload(payload, &head, &door)?;
     Ok(Envelope { header: head, subject, payload })
 }
@@ -104,7 +123,7 @@ const fn carries(route: Route, payload: &v1::agent_message::Payload) -> bool {
         Route::Notice => matches!(payload, P::Notice(_)),
         Route::TokenVerdict => matches!(payload, P::TokenVerdict(_)),
         Route::HaltChanged => matches!(payload, P::HaltChanged(_)),
-        Route::SupervisorBeat | Route::Heartbeat => matches!(payload, P::Heartbeat(_)),
+        Route::Heartbeat => matches!(payload, P::Heartbeat(_)),
         Route::Command => matches!(payload, P::Command(_) | P::HealthCheck(_)),
         Route::Alert => matches!(payload, P::Alert(_)),
         Route::Lesson => matches!(payload, P::LessonProposed(_)),

@@ -107,6 +107,7 @@ pub const fn agent(
         job: "a sample",
         consumes,
         listens,
+        listens_with_store: &[],
         emits,
         timers: &[],
         tables: &[],

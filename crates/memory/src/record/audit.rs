@@ -7,7 +7,7 @@ use domain::canonical::Sha256Digest;
 use domain::ids::UserId;
 use serde_json::json;
 use store::StoreError;
-use store::audit::{AuditHead, AuditRow, Chain, ChainHead};
+use store::audit::{AuditHead, AuditRow, Chain, ChainHead, MovedHeads};
 use store::port::Audit;
 
 use crate::record::Defect;
@@ -31,6 +31,13 @@ fn sees(s: &Statement<'_>, chain: Chain, table: &'static str) -> Result<bool, St
         Chain::User(user) => sight.sees(user),
         Chain::Governance => true,
     })
+}
+
+/// Heads of users' chains, by user.
+fn users_heads(s: &Statement<'_>) -> Result<Vec<ChainHead>, StoreError> {
+    let sight = s.select("audit_heads")?;
+    let heads = view!(s, audit_heads).all().map(|(chain, head)| ChainHead { chain: *chain, head: *head });
+    Ok(heads.filter(|named| matches!(named.chain, Chain::User(user) if sight.sees(user))).collect())
 }
 
 #[async_trait]
@@ -73,16 +80,23 @@ impl Audit for MemoryUnit {
         })
     }
 
-    async fn heads(&mut self) -> Result<Vec<ChainHead>, StoreError> {
+    /// Every head is one that may have moved: whoever asks compares with what it knows.
+    async fn moved_heads(&mut self, _since: i64) -> Result<MovedHeads, StoreError> {
         self.run(|s| {
             s.select("governance_head")?;
-            let sight = s.select("audit_heads")?;
-            let heads = view!(s, audit_heads).all().map(|(chain, head)| ChainHead { chain: *chain, head: *head });
-            let seen = heads.filter(|named| match named.chain {
-                Chain::User(user) => sight.sees(user),
-                Chain::Governance => true,
-            });
-            Ok(seen.filter(|named| named.head.seq > 0).collect())
+            let governance = view!(s, audit_heads).get(&Chain::Governance).copied();
+            let governance = governance.map(|head| ChainHead { chain: Chain::Governance, head });
+            let heads = governance.into_iter().chain(users_heads(s)?).filter(|named| named.head.seq > 0);
+            Ok(MovedHeads { heads: heads.collect(), until: s.shared.position })
+        })
+    }
+
+    async fn heads_after(&mut self, after: Option<UserId>, rows: i64) -> Result<Vec<ChainHead>, StoreError> {
+        self.run(|s| {
+            let rows = limit(rows)?;
+            let is_after = |chain: Chain| after.is_none_or(|after| chain > Chain::User(after));
+            let heads = users_heads(s)?.into_iter().filter(|named| named.head.seq > 0 && is_after(named.chain));
+            Ok(heads.take(rows).collect())
         })
     }
 

@@ -17,9 +17,9 @@ use store::supervision::{Declared, Restart};
 use store::users::User;
 
 use crate::record::Defect;
-use crate::record::refusal::{check, document, numeric, texts, unique};
+use crate::record::refusal::{check, document, limit, numeric, texts, unique};
 use crate::record::tables::Account;
-use crate::record::unit::{Lock, MemoryUnit, view};
+use crate::record::unit::{Lock, MemoryUnit, Statement, view};
 
 fn is_handle(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
@@ -27,6 +27,16 @@ fn is_handle(text: &str) -> bool {
     (1..=32).contains(&text.len())
         && bytes.next().is_some_and(plain)
         && bytes.all(|byte| plain(byte) || matches!(byte, b'_' | b'-'))
+}
+
+/// Whether the unit may write this row; holds the row.
+fn may_declare(s: &mut Statement<'_>, declared: &Declared) -> Result<(), StoreError> {
+    s.insert("declared_state")?;
+    s.update("declared_state", &["state", "config_hash", "binary_hash", "reason", "at"])?;
+    let Declared { agent, state, config_hash, binary_hash, reason, .. } = declared;
+    texts([agent, state, config_hash, binary_hash, reason].map(String::as_str))?;
+    check(matches!(state.as_str(), "running" | "stopped" | "quarantined"), "no such state")?;
+    s.lock(Lock::Declared(agent.clone()))
 }
 
 #[async_trait]
@@ -63,10 +73,11 @@ impl Users for MemoryUnit {
         })
     }
 
-    async fn user_ids(&mut self) -> Result<Vec<UserId>, StoreError> {
+    async fn user_ids(&mut self, rows: i64) -> Result<Vec<UserId>, StoreError> {
         self.run(|s| {
             let sight = s.select("users")?;
-            Ok(view!(s, users).all().map(|(user, _)| *user).filter(|user| sight.sees(*user)).collect())
+            let rows = limit(rows)?;
+            Ok(view!(s, users).all().map(|(user, _)| *user).filter(|user| sight.sees(*user)).take(rows).collect())
         })
     }
 
@@ -185,14 +196,22 @@ impl Supervision for MemoryUnit {
 
     async fn declare(&mut self, declared: &Declared) -> Result<(), StoreError> {
         self.run(|s| {
-            s.insert("declared_state")?;
-            s.update("declared_state", &["state", "config_hash", "binary_hash", "reason", "at"])?;
-            let Declared { agent, state, config_hash, binary_hash, reason, .. } = declared;
-            texts([agent, state, config_hash, binary_hash, reason].map(String::as_str))?;
-            check(matches!(state.as_str(), "running" | "stopped" | "quarantined"), "no such state")?;
-            s.lock(Lock::Declared(agent.clone()))?;
-            s.changes.declared.insert(agent.clone(), Some(Arc::new(declared.clone())));
+            may_declare(s, declared)?;
+            s.changes.declared.insert(declared.agent.clone(), Some(Arc::new(declared.clone())));
             Ok(())
+        })
+    }
+
+    async fn declare_over(&mut self, seen: Option<&Declared>, declared: &Declared) -> Result<bool, StoreError> {
+        self.run(|s| {
+            may_declare(s, declared)?;
+            let version = |row: &Declared| (row.state.clone(), row.reason.clone(), row.at);
+            let found = view!(s, declared).get(&declared.agent).map(|row| version(row));
+            if found.is_some() && found != seen.map(version) {
+                return Ok(false);
+            }
+            s.changes.declared.insert(declared.agent.clone(), Some(Arc::new(declared.clone())));
+            Ok(true)
         })
     }
 

@@ -131,7 +131,7 @@ impl Orders for MemoryUnit {
         })
     }
 
-    async fn unposted(&mut self, rows: i64) -> Result<Vec<(UserId, OrderId)>, StoreError> {
+    async fn unposted(&mut self, rows: i64, besides: &[OrderId]) -> Result<Vec<(UserId, OrderId)>, StoreError> {
         self.run(|s| {
             let (orders, fills) = (s.select("orders")?, s.select("fills")?);
             let rows = limit(rows)?;
@@ -142,6 +142,7 @@ impl Orders for MemoryUnit {
                 .collect();
             let due = view!(s, orders).all().map(|(_, row)| row).filter(|row| {
                 orders.sees_at(row.user_id, row.envelope.venue)
+                    && !besides.contains(&row.order_id)
                     && ((!row.outcome_posted && has_ended(row.state)) || waiting.contains(&(row.user_id, row.order_id)))
             });
             Ok(due.take(rows).map(|row| (row.user_id, row.order_id)).collect())

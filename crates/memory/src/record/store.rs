@@ -41,6 +41,11 @@ impl Store {
         Self::build(clock, Some(defect))
     }
 
+    /// Breaks one promise from here on.
+    pub fn spoil(&self, defect: Defect) {
+        open(&self.shared).defect = Some(defect);
+    }
+
     fn build(clock: Arc<dyn Clock>, defect: Option<Defect>) -> Self {
         let shared = Shared {
             committed: Arc::new(Tables::default()),

@@ -222,42 +222,28 @@ impl Session for MemoryUnit {
         self.run(|statement| Ok(statement.now))
     }
 
-    async fn inbox_insert(&mut self, agent: &str, id: MessageId) -> Result<bool, StoreError> {
-        self.run(|s| {
+    async fn open(&mut self, tenant: Option<UserId>, agent: &str, id: MessageId) -> Result<(bool, UnixMs), StoreError> {
+        let opened = self.run(|s| {
             s.insert("inbox")?;
             texts([agent])?;
             own(s, agent)?;
             let key = (agent.to_owned(), id.0);
             if s.broken(Defect::InboxForgets) {
-                return Ok(true);
+                return Ok((true, s.now));
             }
             if view!(s, inbox).has(&key) {
-                return Ok(false);
+                return Ok((false, s.now));
             }
             s.lock(Lock::Inbox(key.0.clone(), key.1))?;
             s.changes.inbox.insert(key, Some(s.now));
-            Ok(true)
-        })
+            Ok((true, s.now))
+        })?;
+        self.tenant = tenant;
+        Ok(opened)
     }
 
-    async fn outbox_put(&mut self, agent: &str, row: &OutboxRow) -> Result<(), StoreError> {
-        self.run(|s| {
-            s.insert("outbox")?;
-            texts([agent, &row.subject])?;
-            document(&row.headers)?;
-            own(s, agent)?;
-            check(!row.subject.is_empty(), "a message has a subject")?;
-            check(row.headers.is_object(), "headers are an object")?;
-            let position = s.shared.next_position();
-            let key = (agent.to_owned(), row.id);
-            if s.broken(Defect::OutboxLost) || view!(s, outbox_at).has(&key) {
-                return Ok(());
-            }
-            s.lock(Lock::Outbox(key.0.clone(), key.1))?;
-            s.changes.outbox.insert((key.0.clone(), position), Some(Arc::new(row.clone())));
-            s.changes.outbox_at.insert(key, Some(position));
-            Ok(())
-        })
+    async fn outbox_put(&mut self, agent: &str, rows: &[OutboxRow]) -> Result<(), StoreError> {
+        self.run(|s| rows.iter().try_for_each(|row| put(s, agent, row)))
     }
 
     async fn commit(mut self: Box<Self>) -> Result<(), StoreError> {
@@ -274,4 +260,23 @@ impl Session for MemoryUnit {
 
 fn own(s: &Statement<'_>, agent: &str) -> Result<(), StoreError> {
     if s.access.is_agent(agent) { Ok(()) } else { Err(denied("rows of another agent")) }
+}
+
+/// Puts one message behind those that wait.
+fn put(s: &mut Statement<'_>, agent: &str, row: &OutboxRow) -> Result<(), StoreError> {
+    s.insert("outbox")?;
+    texts([agent, &row.subject])?;
+    document(&row.headers)?;
+    own(s, agent)?;
+    check(!row.subject.is_empty(), "a message has a subject")?;
+    check(row.headers.is_object(), "headers are an object")?;
+    let position = s.shared.next_position();
+    let key = (agent.to_owned(), row.id);
+    if s.broken(Defect::OutboxLost) || view!(s, outbox_at).has(&key) {
+        return Ok(());
+    }
+    s.lock(Lock::Outbox(key.0.clone(), key.1))?;
+    s.changes.outbox.insert((key.0.clone(), position), Some(Arc::new(row.clone())));
+    s.changes.outbox_at.insert(key, Some(position));
+    Ok(())
 }

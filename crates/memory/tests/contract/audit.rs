@@ -15,6 +15,7 @@ cases! {
     one_unit_at_a_time_appends_to_a_chain,
     an_audit_row_says_what_and_who,
     heads_come_governance_first_then_by_user,
+    a_head_that_moved_under_a_look_is_in_the_next,
     a_chain_is_seen_by_its_user_and_the_verifiers,
     a_verifier_that_sees_no_rows_does_not_say_valid,
     only_the_supervisor_writes_the_governance_chain,
@@ -119,7 +120,8 @@ async fn heads_come_governance_first_then_by_user(world: &World) {
         users.push(account(world, handle).await);
     }
     let mut unit = world.begin("supervisor").await;
-    assert_eq!(audit::heads(&mut unit).await.unwrap(), []);
+    let first = audit::moved_heads(&mut unit, 0).await.unwrap();
+    assert_eq!(first.heads, []);
     let mut want = Vec::new();
     for user in &users[..2] {
         append(world, *user, 1).await;
@@ -127,12 +129,35 @@ async fn heads_come_governance_first_then_by_user(world: &World) {
     }
     want.push((Chain::Governance, govern(world, 1).await));
     want.sort_by_key(|(chain, _)| *chain);
-    let heads = audit::heads(&mut unit).await.unwrap();
-    let heads: Vec<_> = heads.iter().map(|named| (named.chain, named.head)).collect();
-    assert_eq!(heads, want);
-    assert_eq!(heads[0].0, Chain::Governance);
+    for since in [0, first.until] {
+        let moved = audit::moved_heads(&mut unit, since).await.unwrap();
+        let heads: Vec<_> = moved.heads.iter().map(|named| (named.chain, named.head)).collect();
+        assert_eq!(heads, want);
+        assert_eq!(heads[0].0, Chain::Governance);
+    }
+    let page = audit::heads_after(&mut unit, None, 1).await.unwrap();
+    assert_eq!(page.iter().map(|named| (named.chain, named.head)).collect::<Vec<_>>(), want[1..2]);
+    let Chain::User(after) = page[0].chain else { panic!("a user's chain") };
+    let page = audit::heads_after(&mut unit, Some(after), 9).await.unwrap();
+    assert_eq!(page.iter().map(|named| (named.chain, named.head)).collect::<Vec<_>>(), want[2..]);
+    assert_eq!(state(audit::heads_after(&mut unit, None, -1).await), "2201W");
     let mut unit = world.begin("treasury").await;
-    assert_eq!(state(audit::heads(&mut unit).await), "42501");
+    assert_eq!(state(audit::moved_heads(&mut unit, 0).await), "42501");
+}
+
+async fn a_head_that_moved_under_a_look_is_in_the_next(world: &World) {
+    let (anna, berta) = (account(world, "anna").await, account(world, "berta").await);
+    append(world, anna, 1).await;
+    let mut slow = world.begin("treasury").await;
+    let slow_head = append_in(&mut slow, anna, 2).await.unwrap();
+    // Begun later, committed sooner.
+    append(world, berta, 1).await;
+    let mut looker = world.begin("supervisor").await;
+    let look = audit::moved_heads(&mut looker, 0).await.unwrap();
+    assert_eq!(look.heads.iter().map(|named| named.head.seq).collect::<Vec<_>>(), [1, 1]);
+    slow.commit().await.unwrap();
+    let next = audit::moved_heads(&mut looker, look.until).await.unwrap();
+    assert!(next.heads.iter().any(|named| named.chain == Chain::User(anna) && named.head == slow_head), "{next:?}");
 }
 
 async fn a_chain_is_seen_by_its_user_and_the_verifiers(world: &World) {

@@ -24,6 +24,7 @@ cases! {
     one_unit_at_a_time_changes_the_kill_level,
     restarts_are_kept_in_their_order,
     what_a_process_should_be_is_replaced,
+    what_was_declared_since_is_not_written_over,
 }
 
 async fn an_account_opens_once(world: &World) {
@@ -76,16 +77,18 @@ async fn users_are_seen_by_those_who_serve_them(world: &World) {
     all.sort_unstable();
     for role in ["treasury", "supervisor", "audit_verify", "admin"] {
         let mut unit = world.begin(role).await;
-        assert_eq!(users::user_ids(&mut unit).await.unwrap(), all, "{role}");
+        assert_eq!(users::user_ids(&mut unit, 9).await.unwrap(), all, "{role}");
     }
+    let mut unit = world.begin("treasury").await;
+    assert_eq!(users::user_ids(&mut unit, 2).await.unwrap(), all[..2]);
     let mut unit = world.begin("buy_bot").await;
-    assert_eq!(users::user_ids(&mut unit).await.unwrap(), []);
+    assert_eq!(users::user_ids(&mut unit, 9).await.unwrap(), []);
     unit.set_tenant(anna).await.unwrap();
-    assert_eq!(users::user_ids(&mut unit).await.unwrap(), [anna]);
+    assert_eq!(users::user_ids(&mut unit, 9).await.unwrap(), [anna]);
     let mut unit = world.begin("buy_bot").await;
     assert_eq!(users::user(&mut unit, UserId::of_handle("nobody")).await.unwrap(), None);
     let mut unit = world.begin("online_trading").await;
-    assert_eq!(state(users::user_ids(&mut unit).await), "42501");
+    assert_eq!(state(users::user_ids(&mut unit, 9).await), "42501");
 }
 
 async fn limits_of_a_user_are_set_by_an_administrator(world: &World) {
@@ -276,4 +279,42 @@ async fn what_a_process_should_be_is_replaced(world: &World) {
     assert_locked(supervision::declare(&mut second, &want[0]).await);
     let mut unit = world.begin("treasury").await;
     assert_eq!(state(supervision::declare(&mut unit, &want[0]).await), "42501");
+}
+
+async fn what_was_declared_since_is_not_written_over(world: &World) {
+    let declared = |state: &str, reason: &str, ms| Declared {
+        agent: "dexter".to_owned(),
+        state: state.to_owned(),
+        config_hash: "aa".to_owned(),
+        binary_hash: "bb".to_owned(),
+        reason: reason.to_owned(),
+        at: T0.plus_ms(ms),
+    };
+    let (seen, newest) = (declared("quarantined", "3 restarts", 0), declared("quarantined", "6 restarts", 0));
+    let running = declared("running", "", 9);
+    let mut unit = world.begin("supervisor").await;
+    assert!(supervision::declare_over(&mut unit, None, &seen).await.unwrap(), "there was nothing");
+    unit.commit().await.unwrap();
+    let others = [newest.clone(), declared("quarantined", "3 restarts", 1), declared("stopped", "3 restarts", 0)];
+    for other in others.iter().map(Some).chain([None]) {
+        let mut unit = world.begin("supervisor").await;
+        assert!(!supervision::declare_over(&mut unit, other, &running).await.unwrap(), "{other:?}");
+        unit.commit().await.unwrap();
+        let mut unit = world.begin("supervisor").await;
+        assert_eq!(supervision::declared(&mut unit).await.unwrap(), std::slice::from_ref(&seen));
+    }
+    let mut unit = world.begin("supervisor").await;
+    assert!(supervision::declare_over(&mut unit, Some(&seen), &newest).await.unwrap());
+    unit.commit().await.unwrap();
+    let mut unit = world.begin("supervisor").await;
+    assert!(!supervision::declare_over(&mut unit, Some(&seen), &running).await.unwrap(), "it is another by now");
+    assert!(supervision::declare_over(&mut unit, Some(&newest), &running).await.unwrap());
+    assert_eq!(supervision::declared(&mut unit).await.unwrap(), std::slice::from_ref(&running));
+    assert_eq!(state(supervision::declare_over(&mut unit, None, &declared("other", "", 0)).await), "23514");
+    let mut first = world.begin("supervisor").await;
+    supervision::declare_over(&mut first, Some(&newest), &seen).await.unwrap();
+    let mut second = world.begin_impatient("supervisor").await;
+    assert_locked(supervision::declare_over(&mut second, Some(&newest), &seen).await);
+    let mut unit = world.begin("treasury").await;
+    assert_eq!(state(supervision::declare_over(&mut unit, None, &running).await), "42501");
 }

@@ -331,7 +331,7 @@ async fn what_is_unposted_comes_oldest_first(world: &World) {
     let first = ordered(world, berta, 1, Venue::Paper).await;
     let second = ordered(world, anna, 2, Venue::Paper).await;
     let third = ordered(world, anna, 3, Venue::Paper).await;
-    let unposted = async |limit| orders::unposted(&mut world.begin("treasury").await, limit).await.unwrap();
+    let unposted = async |limit| orders::unposted(&mut world.begin("treasury").await, limit, &[]).await.unwrap();
     assert_eq!(unposted(9).await, []);
     end(world, &third, OrderState::Rejected).await;
     let mut unit = desk(world, berta).await;
@@ -343,6 +343,9 @@ async fn what_is_unposted_comes_oldest_first(world: &World) {
     assert_eq!(unposted(9).await, want, "a fill, or an end; each order once");
     assert_eq!(unposted(1).await, want[..1]);
     assert_eq!(unposted(0).await, []);
+    let besides = [first.order_id];
+    let others = orders::unposted(&mut world.begin("treasury").await, 1, &besides).await.unwrap();
+    assert_eq!(others, want[1..], "what waits elsewhere takes up no room");
     let mut unit = world.begin("treasury").await;
     let waiting = orders::fills_unposted(&mut unit, berta, first.order_id).await.unwrap();
     assert_eq!(waiting, [fill(&first, "t1"), fill(&first, "t2")], "in the order they were stored");
@@ -360,7 +363,7 @@ async fn what_is_unposted_comes_oldest_first(world: &World) {
     assert_eq!(unposted(9).await, [(anna, third.order_id)], "a late fill of a posted end");
     let mut unit = world.begin("treasury").await;
     assert_eq!(orders::fills_unposted(&mut unit, anna, second.order_id).await.unwrap(), []);
-    assert_eq!(state(orders::unposted(&mut unit, -1).await), "2201W");
+    assert_eq!(state(orders::unposted(&mut unit, -1, &[]).await), "2201W");
 }
 
 async fn fills_are_counted_and_listed_by_user(world: &World) {

@@ -13,6 +13,7 @@ use domain::market::Venue;
 cases! {
     an_agent_takes_a_message_once,
     two_units_take_one_message_one_after_the_other,
+    a_unit_that_opens_with_a_message_works_for_its_user,
     messages_wait_in_order_until_deleted,
     nobody_speaks_through_anothers_outbox,
     old_inbox_rows_are_forgotten_oldest_first,
@@ -37,42 +38,60 @@ fn message(n: u128) -> OutboxRow {
 
 async fn an_agent_takes_a_message_once(world: &World) {
     let mut unit = world.begin("treasury").await;
-    assert!(unit.inbox_insert("treasury", signal(1)).await.unwrap());
-    assert!(!unit.inbox_insert("treasury", signal(1)).await.unwrap());
-    assert!(unit.inbox_insert("treasury", signal(2)).await.unwrap());
+    assert!(unit.open(None, "treasury", signal(1)).await.unwrap().is_some());
+    assert!(unit.open(None, "treasury", signal(1)).await.unwrap().is_none());
+    assert!(unit.open(None, "treasury", signal(2)).await.unwrap().is_some());
     unit.commit().await.unwrap();
     let mut unit = world.begin("treasury").await;
-    assert!(!unit.inbox_insert("treasury", signal(1)).await.unwrap());
+    assert!(unit.open(None, "treasury", signal(1)).await.unwrap().is_none());
     unit.rollback().await.unwrap();
     let mut unit = world.begin("buy_bot").await;
-    assert!(unit.inbox_insert("buy_bot", signal(1)).await.unwrap(), "each agent has its own");
-    assert_eq!(state(unit.inbox_insert("treasury", signal(3)).await), "42501");
+    assert!(unit.open(None, "buy_bot", signal(1)).await.unwrap().is_some(), "each agent has its own");
+    assert_eq!(state(unit.open(None, "treasury", signal(3)).await), "42501");
 }
 
 async fn two_units_take_one_message_one_after_the_other(world: &World) {
     let mut first = world.begin("treasury").await;
-    assert!(first.inbox_insert("treasury", signal(1)).await.unwrap());
+    assert!(first.open(None, "treasury", signal(1)).await.unwrap().is_some());
     let mut second = world.begin_impatient("treasury").await;
-    assert_locked(second.inbox_insert("treasury", signal(1)).await);
+    assert_locked(second.open(None, "treasury", signal(1)).await);
     drop(second);
     first.rollback().await.unwrap();
     let mut third = world.begin("treasury").await;
-    assert!(third.inbox_insert("treasury", signal(1)).await.unwrap());
+    assert!(third.open(None, "treasury", signal(1)).await.unwrap().is_some());
     third.commit().await.unwrap();
     let mut fourth = world.begin("treasury").await;
-    assert!(!fourth.inbox_insert("treasury", signal(1)).await.unwrap());
+    assert!(fourth.open(None, "treasury", signal(1)).await.unwrap().is_none());
+}
+
+async fn a_unit_that_opens_with_a_message_works_for_its_user(world: &World) {
+    let (anna, berta) = (account(world, "anna").await, account(world, "berta").await);
+    let before = world.now().await;
+    let mut unit = world.begin("online_trading").await;
+    let now = unit.open(Some(anna), "online_trading", signal(1)).await.unwrap().unwrap();
+    assert!(now >= before && now <= world.now().await, "the time of the record");
+    assert_eq!(unit.tenant(), Some(anna));
+    audit::append(&mut unit, anna, "test", "online_trading", &json!({}), T0).await.unwrap();
+    let other = audit::append(&mut unit, berta, "test", "online_trading", &json!({}), T0).await;
+    assert!(matches!(other, Err(StoreError::WrongTenant { asked }) if asked == berta));
+    unit.commit().await.unwrap();
+    let mut unit = world.begin_for("online_trading", anna).await;
+    assert!(unit.open(None, "online_trading", signal(2)).await.unwrap().is_some());
+    assert_eq!(unit.tenant(), None);
+    assert_eq!(audit::hash_at(&mut unit, audit::Chain::User(anna), 1).await.unwrap(), None, "nobody's rows");
+    assert!(unit.open(Some(anna), "online_trading", signal(2)).await.unwrap().is_none());
+    assert!(audit::hash_at(&mut unit, audit::Chain::User(anna), 1).await.unwrap().is_some());
 }
 
 async fn messages_wait_in_order_until_deleted(world: &World) {
     let mut unit = world.begin("treasury").await;
-    for n in [3, 1, 2, 1] {
-        unit.outbox_put("treasury", &message(n)).await.unwrap();
-    }
+    unit.outbox_put("treasury", &[]).await.unwrap();
+    unit.outbox_put("treasury", &[3, 1, 2, 1].map(message)).await.unwrap();
     unit.commit().await.unwrap();
     let mut unit = world.begin("treasury").await;
     let again = OutboxRow { payload: vec![9], ..message(3) };
-    unit.outbox_put("treasury", &again).await.unwrap();
-    unit.outbox_put("treasury", &message(5)).await.unwrap();
+    unit.outbox_put("treasury", std::slice::from_ref(&again)).await.unwrap();
+    unit.outbox_put("treasury", &[message(5)]).await.unwrap();
     unit.commit().await.unwrap();
     let waiting = world.pending("treasury", "treasury", 9, &[]).await;
     assert_eq!(waiting, [message(3), message(1), message(2), message(5)], "the same id twice is one message");
@@ -83,20 +102,20 @@ async fn messages_wait_in_order_until_deleted(world: &World) {
     world.delete("treasury", "treasury", &[message(3).id, message(1).id, message(77).id]).await;
     assert_eq!(world.pending("treasury", "treasury", 9, &[]).await, [message(2), message(5)]);
     let mut unit = world.begin("treasury").await;
-    unit.outbox_put("treasury", &message(3)).await.unwrap();
+    unit.outbox_put("treasury", &[message(3)]).await.unwrap();
     unit.commit().await.unwrap();
     assert_eq!(world.pending("treasury", "treasury", 9, &[]).await, [message(2), message(5), message(3)]);
     for bad in [OutboxRow { subject: String::new(), ..message(8) }, OutboxRow { headers: json!([]), ..message(8) }] {
         let mut unit = world.begin("treasury").await;
-        assert_eq!(state(unit.outbox_put("treasury", &bad).await), "23514");
+        assert_eq!(state(unit.outbox_put("treasury", &[message(7), bad]).await), "23514");
     }
 }
 
 async fn nobody_speaks_through_anothers_outbox(world: &World) {
     let mut unit = world.begin("buy_bot").await;
-    assert_eq!(state(unit.outbox_put("treasury", &message(1)).await), "42501");
+    assert_eq!(state(unit.outbox_put("treasury", &[message(1)]).await), "42501");
     let mut unit = world.begin("treasury").await;
-    unit.outbox_put("treasury", &message(1)).await.unwrap();
+    unit.outbox_put("treasury", &[message(1)]).await.unwrap();
     unit.commit().await.unwrap();
     assert_eq!(world.pending("buy_bot", "treasury", 9, &[]).await, []);
     assert_eq!(world.pending("buy_bot", "buy_bot", 9, &[]).await, []);
@@ -108,11 +127,11 @@ async fn nobody_speaks_through_anothers_outbox(world: &World) {
 async fn old_inbox_rows_are_forgotten_oldest_first(world: &World) {
     for n in 1..=3 {
         let mut unit = world.begin("treasury").await;
-        assert!(unit.inbox_insert("treasury", signal(n)).await.unwrap());
+        assert!(unit.open(None, "treasury", signal(n)).await.unwrap().is_some());
         unit.commit().await.unwrap();
     }
     let mut unit = world.begin("buy_bot").await;
-    assert!(unit.inbox_insert("buy_bot", signal(1)).await.unwrap());
+    assert!(unit.open(None, "buy_bot", signal(1)).await.unwrap().is_some());
     unit.commit().await.unwrap();
     let now = world.now().await;
     assert_eq!(world.forget("treasury", "treasury", now.plus_ms(-60_000), 9).await, 0);
@@ -121,9 +140,9 @@ async fn old_inbox_rows_are_forgotten_oldest_first(world: &World) {
     assert_eq!(world.forget("treasury", "treasury", now.plus_ms(60_000), 2).await, 1);
     assert_eq!(world.forget("treasury", "treasury", now.plus_ms(60_000), 2).await, 0);
     let mut unit = world.begin("treasury").await;
-    assert!(unit.inbox_insert("treasury", signal(1)).await.unwrap());
+    assert!(unit.open(None, "treasury", signal(1)).await.unwrap().is_some());
     let mut unit = world.begin("buy_bot").await;
-    assert!(!unit.inbox_insert("buy_bot", signal(1)).await.unwrap());
+    assert!(unit.open(None, "buy_bot", signal(1)).await.unwrap().is_none());
 }
 
 /// Writes a row of most kinds for a new user.
@@ -137,8 +156,8 @@ async fn write_much(unit: &mut store::Unit, handle: &str) -> UserId {
     let cash = rails::book::Change::Cash(domain::money::Usd::dollars(7));
     ledger::apply(unit, user, &[cash], T0).await.unwrap();
     audit::append(unit, user, "test", "treasury", &json!({}), T0).await.unwrap();
-    unit.outbox_put("treasury", &message(1)).await.unwrap();
-    assert!(unit.inbox_insert("treasury", signal(1)).await.unwrap());
+    unit.outbox_put("treasury", &[message(1)]).await.unwrap();
+    assert!(unit.open(None, "treasury", signal(1)).await.unwrap().is_some());
     user
 }
 
@@ -154,7 +173,7 @@ async fn count_much(world: &World, user: UserId) -> usize {
     rows += usize::from(book.is_some_and(|book| book.cash == domain::money::Usd::dollars(7)));
     rows += usize::from(audit::hash_at(&mut unit, audit::Chain::User(user), 1).await.unwrap().is_some());
     rows += world.pending("treasury", "treasury", 9, &[]).await.len();
-    rows + usize::from(!unit.inbox_insert("treasury", signal(1)).await.unwrap())
+    rows + usize::from(unit.open(None, "treasury", signal(1)).await.unwrap().is_none())
 }
 
 async fn nothing_of_a_unit_that_is_not_committed_stays(world: &World) {
@@ -177,13 +196,13 @@ async fn a_commit_keeps_all_of_a_unit(world: &World) {
 
 async fn a_unit_sees_what_others_committed_meanwhile_and_nothing_else(world: &World) {
     let mut looker = world.begin("treasury").await;
-    assert!(users::user_ids(&mut looker).await.unwrap().is_empty());
+    assert!(users::user_ids(&mut looker, 9).await.unwrap().is_empty());
     let mut writer = world.begin("treasury").await;
     let anna = write_much(&mut writer, "anna").await;
-    assert!(users::user_ids(&mut looker).await.unwrap().is_empty(), "not committed yet");
-    assert_eq!(users::user_ids(&mut writer).await.unwrap(), [anna]);
+    assert!(users::user_ids(&mut looker, 9).await.unwrap().is_empty(), "not committed yet");
+    assert_eq!(users::user_ids(&mut writer, 9).await.unwrap(), [anna]);
     writer.commit().await.unwrap();
-    assert_eq!(users::user_ids(&mut looker).await.unwrap(), [anna], "each statement sees what is committed");
+    assert_eq!(users::user_ids(&mut looker, 9).await.unwrap(), [anna], "each statement sees what is committed");
 }
 
 async fn nothing_of_a_failed_unit_is_kept(world: &World) {
@@ -191,7 +210,7 @@ async fn nothing_of_a_failed_unit_is_kept(world: &World) {
     let user = write_much(&mut unit, "anna").await;
     let again = permits::insert(&mut unit, &permit(&envelope(user, 1, Venue::Paper)), user).await;
     assert_eq!(state(again), "23505");
-    let next = users::user_ids(&mut unit).await;
+    let next = users::user_ids(&mut unit, 9).await;
     assert!(!next.as_ref().unwrap_err().is_transient());
     assert_eq!(state(next), "25P02");
     assert_eq!(state(unit.now().await), "25P02");
@@ -243,7 +262,7 @@ async fn a_rule_above_the_record_leaves_the_unit_usable(world: &World) {
             audit::append(&mut unit, anna, "test", "test", &json!({}), at).await.err(),
             kill::raise(&mut unit, 1, "test", "", at).await.err(),
             supervision::restarts_since(&mut unit, "test", at).await.err(),
-            unit.outbox_put("test", &OutboxRow { valid_until: Some(at), ..message(1) }).await.err(),
+            unit.outbox_put("test", &[OutboxRow { valid_until: Some(at), ..message(1) }]).await.err(),
         ];
         for (n, refusal) in refusals.iter().enumerate() {
             assert!(matches!(refusal, Some(StoreError::OutOfRange(_))), "{at:?}, {n}: {refusal:?}");
@@ -264,7 +283,7 @@ async fn a_rule_above_the_record_leaves_the_unit_usable(world: &World) {
 async fn text_without_a_form_in_rows_is_refused(world: &World) {
     let anna = account(world, "anna").await;
     let mut unit = world.begin("treasury").await;
-    assert_eq!(state(unit.inbox_insert("\0", signal(1)).await), "22021");
+    assert_eq!(state(unit.open(None, "\0", signal(1)).await), "22021");
     let mut unit = world.begin_for("admin", anna).await;
     assert_eq!(state(audit::append(&mut unit, anna, "a\0", "b", &json!({}), T0).await), "22021");
     for body in [json!({"a": "\0"}), json!({"\0": 1}), json!([[{"b": ["c\0"]}]])] {

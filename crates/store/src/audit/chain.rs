@@ -46,6 +46,16 @@ pub struct ChainHead {
     pub head: AuditHead,
 }
 
+/// What moved since a look, at least.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MovedHeads {
+    /// Heads, some of them perhaps known already.
+    pub heads: Vec<ChainHead>,
+    /// What the next look begins with: nothing that was committed before this one is left out by it, nor anything that was
+    /// under way.
+    pub until: i64,
+}
+
 /// Everything a row says, as it is hashed.
 #[derive(Serialize)]
 struct Hashed<'a> {
@@ -145,12 +155,21 @@ async fn append_to(
     Ok(next)
 }
 
-/// The heads of all chains this role may see, governance first; chains without rows are left out.
+/// The heads that may have moved since an earlier look, governance first; chains without rows are left out. `since` is
+/// that look's [`MovedHeads::until`]; with 0 it is all heads that this role may see.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn heads(unit: &mut Unit) -> Result<Vec<ChainHead>, StoreError> {
-    unit.records().heads().await
+pub async fn moved_heads(unit: &mut Unit, since: i64) -> Result<MovedHeads, StoreError> {
+    unit.records().moved_heads(since).await
+}
+
+/// The heads of users' chains by user, after `after`; chains without rows are left out.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn heads_after(unit: &mut Unit, after: Option<UserId>, limit: i64) -> Result<Vec<ChainHead>, StoreError> {
+    unit.records().heads_after(after, limit).await
 }
 
 /// The hash stored in one row of a chain; `None` when this role sees no such row.

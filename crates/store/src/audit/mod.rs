@@ -9,6 +9,8 @@ mod explain;
 mod verify;
 
 pub use anchor::{Anchors, KeyId, Keys, SignedHead, UnparsableAnchor, sign_head};
-pub use chain::{AuditHead, AuditRow, Chain, ChainHead, append, append_governance, hash_at, heads};
+pub use chain::{
+    AuditHead, AuditRow, Chain, ChainHead, MovedHeads, append, append_governance, hash_at, heads_after, moved_heads,
+};
 pub use explain::explain;
 pub use verify::{Bad, ChainReport, Report, verify, verify_unit};

@@ -82,7 +82,7 @@ pub async fn verify_unit(
     let (anchored, mut faults) = sort_anchors(anchors, keys);
     let records = unit.records();
     let heads: BTreeMap<Chain, AuditHead> =
-        records.heads().await?.into_iter().map(|named| (named.chain, named.head)).collect();
+        records.moved_heads(0).await?.heads.into_iter().map(|named| (named.chain, named.head)).collect();
     // A chain is known by its rows, by its head or by an anchor: any of them may have been taken away.
     let chains: BTreeSet<Chain> = std::iter::once(Chain::Governance)
         .chain(records.audited_users().await?.into_iter().map(Chain::User))

@@ -8,12 +8,18 @@ use sqlx::postgres::PgRow;
 use super::PgUnit;
 use super::value::{Reader, Stamp};
 use crate::StoreError;
-use crate::audit::{AuditHead, AuditRow, Chain, ChainHead};
+use crate::audit::{AuditHead, AuditRow, Chain, ChainHead, MovedHeads};
 use crate::port::Audit;
 
 fn head_of(table: &'static str, row: &PgRow) -> Result<AuditHead, StoreError> {
     let row = Reader::new(table, row);
     Ok(AuditHead { seq: row.get("seq")?, hash: row.digest("hash")? })
+}
+
+fn chain_head(row: &PgRow) -> Result<ChainHead, StoreError> {
+    let user: Option<uuid::Uuid> = Reader::new("audit_heads", row).get("user_id")?;
+    let chain = user.map_or(Chain::Governance, |user| Chain::User(UserId(user)));
+    Ok(ChainHead { chain, head: head_of("audit_heads", row)? })
 }
 
 fn row_of(row: &PgRow) -> Result<AuditRow, StoreError> {
@@ -29,30 +35,43 @@ fn row_of(row: &PgRow) -> Result<AuditRow, StoreError> {
     })
 }
 
+async fn lock_user_head(unit: &mut PgUnit, user: UserId) -> Result<Option<AuditHead>, StoreError> {
+    let row = sqlx::query("SELECT seq, hash FROM audit_heads WHERE user_id = $1 FOR UPDATE")
+        .bind(user.0)
+        .fetch_optional(unit.conn())
+        .await?;
+    row.map(|row| head_of("audit_heads", &row)).transpose()
+}
+
 #[async_trait]
 impl Audit for PgUnit {
     async fn lock_head(&mut self, chain: Chain) -> Result<AuditHead, StoreError> {
+        if let Some((_, head)) = self.head.filter(|(known, _)| *known == chain) {
+            return Ok(head);
+        }
         let Chain::User(user) = chain else {
             let row = sqlx::query("SELECT seq, hash FROM governance_head FOR UPDATE").fetch_one(self.conn()).await?;
             return head_of("governance_head", &row);
         };
+        if let Some(head) = lock_user_head(self, user).await? {
+            return Ok(head);
+        }
         sqlx::query("INSERT INTO audit_heads (user_id, seq, hash) VALUES ($1, 0, $2) ON CONFLICT DO NOTHING")
             .bind(user.0)
             .bind(&Sha256Digest::ZERO.0[..])
             .execute(self.conn())
             .await?;
-        let row = sqlx::query("SELECT seq, hash FROM audit_heads WHERE user_id = $1 FOR UPDATE")
-            .bind(user.0)
-            .fetch_one(self.conn())
-            .await?;
-        head_of("audit_heads", &row)
+        let made = lock_user_head(self, user).await?;
+        made.ok_or(StoreError::Corrupt { table: "audit_heads", column: "user_id" })
     }
 
     async fn append_row(&mut self, chain: Chain, row: AuditRow) -> Result<(), StoreError> {
-        let insert = match chain {
+        // The head moves in the statement that adds the row, and after it: the trigger on the head looks for the row.
+        let append = match chain {
             Chain::User(user) => sqlx::query(
-                "INSERT INTO trade_audit (user_id, seq, at, kind, agent, body, prev_hash, hash)
-                 VALUES ($8, $1, $2, $3, $4, $5, $6, $7)",
+                "WITH added AS (INSERT INTO trade_audit (user_id, seq, at, kind, agent, body, prev_hash, hash)
+                                VALUES ($8, $1, $2, $3, $4, $5, $6, $7) RETURNING seq, hash)
+                 UPDATE audit_heads h SET seq = added.seq, hash = added.hash FROM added WHERE h.user_id = $8",
             )
             .bind(row.seq)
             .bind(Stamp(row.at))
@@ -63,8 +82,9 @@ impl Audit for PgUnit {
             .bind(&row.hash.0[..])
             .bind(user.0),
             Chain::Governance => sqlx::query(
-                "INSERT INTO governance_audit (seq, at, kind, agent, body, prev_hash, hash)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+                "WITH added AS (INSERT INTO governance_audit (seq, at, kind, agent, body, prev_hash, hash)
+                                VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING seq, hash)
+                 UPDATE governance_head SET seq = added.seq, hash = added.hash FROM added",
             )
             .bind(row.seq)
             .bind(Stamp(row.at))
@@ -74,34 +94,42 @@ impl Audit for PgUnit {
             .bind(&row.prev_hash.0[..])
             .bind(&row.hash.0[..]),
         };
-        insert.execute(self.conn()).await?;
-        let moved = match chain {
-            Chain::User(user) => sqlx::query("UPDATE audit_heads SET seq = $1, hash = $2 WHERE user_id = $3")
-                .bind(row.seq)
-                .bind(&row.hash.0[..])
-                .bind(user.0),
-            Chain::Governance => {
-                sqlx::query("UPDATE governance_head SET seq = $1, hash = $2").bind(row.seq).bind(&row.hash.0[..])
-            }
-        };
-        moved.execute(self.conn()).await?;
+        let moved = append.execute(self.conn()).await?.rows_affected();
+        // A row without its head would be lost to the next writer.
+        if moved != 1 {
+            return Err(StoreError::Corrupt { table: "audit_heads", column: "seq" });
+        }
+        self.head = Some((chain, AuditHead { seq: row.seq, hash: row.hash }));
         Ok(())
     }
 
-    async fn heads(&mut self) -> Result<Vec<ChainHead>, StoreError> {
+    async fn moved_heads(&mut self, since: i64) -> Result<MovedHeads, StoreError> {
+        // Every transaction below a snapshot's xmin is over, and what it wrote is in the snapshot.
         let rows = sqlx::query(
-            "SELECT NULL::uuid AS user_id, seq, hash FROM governance_head WHERE seq > 0
-             UNION ALL SELECT user_id, seq, hash FROM audit_heads WHERE seq > 0 ORDER BY user_id NULLS FIRST",
+            "SELECT NULL::uuid AS user_id, seq, hash, pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS until
+             FROM governance_head
+             UNION ALL SELECT user_id, seq, hash, NULL FROM audit_heads WHERE seq > 0 AND moved_in >= $1::text::xid8
+             ORDER BY user_id NULLS FIRST",
         )
+        .bind(since.to_string())
         .fetch_all(self.conn())
         .await?;
-        rows.iter()
-            .map(|row| {
-                let user: Option<uuid::Uuid> = Reader::new("audit_heads", row).get("user_id")?;
-                let chain = user.map_or(Chain::Governance, |user| Chain::User(UserId(user)));
-                Ok(ChainHead { chain, head: head_of("audit_heads", row)? })
-            })
-            .collect()
+        let governance = rows.first().ok_or(StoreError::Corrupt { table: "governance_head", column: "seq" })?;
+        let until = Reader::new("governance_head", governance).get("until")?;
+        let mut heads = rows.iter().map(chain_head).collect::<Result<Vec<_>, _>>()?;
+        heads.retain(|named| named.head.seq > 0);
+        Ok(MovedHeads { heads, until })
+    }
+
+    async fn heads_after(&mut self, after: Option<UserId>, limit: i64) -> Result<Vec<ChainHead>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT user_id, seq, hash FROM audit_heads WHERE user_id > $1 AND seq > 0 ORDER BY user_id LIMIT $2",
+        )
+        .bind(after.map_or(uuid::Uuid::nil(), |user| user.0))
+        .bind(limit)
+        .fetch_all(self.conn())
+        .await?;
+        rows.iter().map(chain_head).collect()
     }
 
     async fn hash_at(&mut self, chain: Chain, seq: i64) -> Result<Option<Sha256Digest>, StoreError> {

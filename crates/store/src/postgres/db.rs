@@ -1,8 +1,8 @@
 //! The pool, and what a process does outside of a unit: relay and forget messages.
 
 use domain::time::UnixMs;
-use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ use crate::{OutboxRow, StoreError, Unit};
 
 /// Connections of one process.
 const POOL_SIZE: u32 = 4;
+/// A connection that lay idle for longer is asked whether it still answers before it is used; one that answered just now
+/// is not, because asking takes as long as a statement.
+const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 /// How long a unit waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -40,6 +43,10 @@ impl Db {
         let pool = PgPoolOptions::new()
             .max_connections(POOL_SIZE)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .before_acquire(|connection, seen| {
+                Box::pin(async move { Ok(seen.idle_for < TRUSTED_IDLE || connection.ping().await.is_ok()) })
+            })
             .connect_with(options)
             .await?;
         Ok(Self { pool })

@@ -162,14 +162,20 @@ impl Orders for PgUnit {
         Ok(done.rows_affected() == 1)
     }
 
-    async fn unposted(&mut self, limit: i64) -> Result<Vec<(UserId, OrderId)>, StoreError> {
+    async fn unposted(&mut self, limit: i64, besides: &[OrderId]) -> Result<Vec<(UserId, OrderId)>, StoreError> {
+        // Two looks, each by an index of its own; one with OR would read every order there ever was.
         let rows = sqlx::query(
-            "SELECT o.user_id, o.order_id FROM orders o
-         WHERE (NOT o.outcome_posted AND o.state IN ('filled', 'rejected', 'cancelled'))
-            OR (o.user_id, o.order_id) IN (SELECT f.user_id, f.order_id FROM fills f WHERE f.posted_at IS NULL)
-         ORDER BY o.position LIMIT $1",
+            "SELECT user_id, order_id FROM (
+               (SELECT position, user_id, order_id FROM orders
+                WHERE NOT outcome_posted AND state IN ('filled', 'rejected', 'cancelled') AND order_id <> ALL ($2)
+                ORDER BY position LIMIT $1)
+               UNION
+               (SELECT o.position, o.user_id, o.order_id FROM fills f JOIN orders o USING (user_id, order_id)
+                WHERE f.posted_at IS NULL AND o.order_id <> ALL ($2))
+             ) o ORDER BY position LIMIT $1",
         )
         .bind(limit)
+        .bind(besides.iter().map(|order_id| order_id.0).collect::<Vec<_>>())
         .fetch_all(self.conn())
         .await?;
         rows.iter()

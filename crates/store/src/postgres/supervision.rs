@@ -62,6 +62,29 @@ impl Supervision for PgUnit {
         Ok(())
     }
 
+    async fn declare_over(&mut self, seen: Option<&Declared>, declared: &Declared) -> Result<bool, StoreError> {
+        // Without a row that was seen the comparison is with NULL, which no row equals.
+        let written = sqlx::query(
+            "INSERT INTO declared_state AS found (agent, state, config_hash, binary_hash, reason, at)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (agent) DO UPDATE SET state = EXCLUDED.state, config_hash = EXCLUDED.config_hash,
+           binary_hash = EXCLUDED.binary_hash, reason = EXCLUDED.reason, at = EXCLUDED.at
+         WHERE found.state = $7 AND found.reason = $8 AND found.at = $9",
+        )
+        .bind(&declared.agent)
+        .bind(&declared.state)
+        .bind(&declared.config_hash)
+        .bind(&declared.binary_hash)
+        .bind(&declared.reason)
+        .bind(Stamp(declared.at))
+        .bind(seen.map(|seen| &seen.state))
+        .bind(seen.map(|seen| &seen.reason))
+        .bind(seen.map(|seen| Stamp(seen.at)))
+        .execute(self.conn())
+        .await?;
+        Ok(written.rows_affected() == 1)
+    }
+
     async fn declared(&mut self) -> Result<Vec<Declared>, StoreError> {
         let rows =
             sqlx::query("SELECT agent, state, config_hash, binary_hash, reason, at FROM declared_state ORDER BY agent")

@@ -70,9 +70,11 @@ impl Users for PgUnit {
         row.as_ref().map(user_of).transpose()
     }
 
-    async fn user_ids(&mut self) -> Result<Vec<UserId>, StoreError> {
-        let ids: Vec<uuid::Uuid> =
-            sqlx::query_scalar("SELECT user_id FROM users ORDER BY user_id").fetch_all(self.conn()).await?;
+    async fn user_ids(&mut self, limit: i64) -> Result<Vec<UserId>, StoreError> {
+        let ids: Vec<uuid::Uuid> = sqlx::query_scalar("SELECT user_id FROM users ORDER BY user_id LIMIT $1")
+            .bind(limit)
+            .fetch_all(self.conn())
+            .await?;
         Ok(ids.into_iter().map(UserId).collect())
     }
 

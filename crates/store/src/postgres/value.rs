@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
-use sqlx::postgres::{PgArgumentBuffer, PgRow, PgTypeInfo, PgValueFormat, PgValueRef, Postgres};
+use sqlx::postgres::{PgArgumentBuffer, PgHasArrayType, PgRow, PgTypeInfo, PgValueFormat, PgValueRef, Postgres};
 use sqlx::{Decode, Encode, Row, Type};
 
 use crate::StoreError;
@@ -17,6 +17,8 @@ use crate::StoreError;
 const POSTGRES_EPOCH_MS: i64 = 946_684_800_000;
 /// Type id of `timestamptz`, the same in every Postgres.
 const TIMESTAMPTZ_OID: Oid = Oid(1184);
+/// And of an array of them.
+const TIMESTAMPTZ_ARRAY_OID: Oid = Oid(1185);
 
 /// A `timestamptz`, which holds microseconds: milliseconds go in and out exactly.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +31,12 @@ impl Type<Postgres> for Stamp {
 
     fn compatible(kind: &PgTypeInfo) -> bool {
         kind.oid() == Some(TIMESTAMPTZ_OID)
+    }
+}
+
+impl PgHasArrayType for Stamp {
+    fn array_type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(TIMESTAMPTZ_ARRAY_OID)
     }
 }
 

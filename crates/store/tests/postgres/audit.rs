@@ -54,7 +54,7 @@ impl Scene {
 
     async fn anchor(&mut self, supervisor: &Db) {
         let mut unit = supervisor.begin().await.unwrap();
-        for named in audit::heads(&mut unit).await.unwrap() {
+        for named in audit::moved_heads(&mut unit, 0).await.unwrap().heads {
             self.anchors.heads.push(sign_head(named.chain, named.head, named.head.seq, T0, &self.key).unwrap());
         }
     }

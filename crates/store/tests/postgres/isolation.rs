@@ -71,8 +71,8 @@ async fn without_a_tenant_or_as_another_even_the_owner_sees_nothing() {
 async fn timers_see_all_users_but_write_only_the_tenant_they_named() {
     let (_world, treasury, desk) = world_of_anna().await;
     let mut unit = treasury.begin().await.unwrap();
-    assert_eq!(users::user_ids(&mut unit).await.unwrap().len(), 1);
-    let (anna, order_id) = orders::unposted(&mut unit, 10).await.unwrap()[0];
+    assert_eq!(users::user_ids(&mut unit, 9).await.unwrap().len(), 1);
+    let (anna, order_id) = orders::unposted(&mut unit, 10, &[]).await.unwrap()[0];
     assert_eq!(orders::fills_unposted(&mut unit, anna, order_id).await.unwrap().len(), 1);
     let berta = account(&treasury, "berta").await;
     assert!(matches!(users::user(&mut unit, berta).await, Err(StoreError::WrongTenant { .. })));
@@ -165,11 +165,11 @@ async fn nobody_speaks_through_anothers_outbox() {
         valid_until: None,
     };
     let mut unit = buy_bot.begin().await.unwrap();
-    let error = unit.outbox_put("treasury", &row).await.unwrap_err();
+    let error = unit.outbox_put("treasury", std::slice::from_ref(&row)).await.unwrap_err();
     assert_eq!(error.sql_state().as_deref(), Some("42501"));
     let treasury = world.login("treasury").await;
     let mut unit = treasury.begin().await.unwrap();
-    unit.outbox_put("treasury", &row).await.unwrap();
+    unit.outbox_put("treasury", std::slice::from_ref(&row)).await.unwrap();
     unit.commit().await.unwrap();
     assert!(buy_bot.outbox_pending("treasury", 9).await.unwrap().is_empty());
     buy_bot.outbox_delete("treasury", &[row.id]).await.unwrap();

@@ -302,20 +302,20 @@ async fn an_order_ends_once_and_each_fill_is_posted_once() {
     let ended = orders::recent(&mut unit, anna, 1).await.unwrap().remove(0);
     assert_eq!((ended.state, ended.filled, ended.code.as_deref()), (OrderState::Cancelled, half, Some("IOC")));
     assert_eq!((ended.venue_order_id.as_deref(), ended.sent_at), (Some("v1"), Some(T0)));
-    assert_eq!(orders::unposted(&mut unit, 9).await.unwrap(), [(anna, id)]);
+    assert_eq!(orders::unposted(&mut unit, 9, &[]).await.unwrap(), [(anna, id)]);
     assert_eq!(orders::fills_unposted(&mut unit, anna, id).await.unwrap(), std::slice::from_ref(&one));
     assert!(orders::mark_fill_posted(&mut unit, anna, &one).await.unwrap());
     assert!(!orders::mark_fill_posted(&mut unit, anna, &one).await.unwrap());
-    assert_eq!(orders::unposted(&mut unit, 9).await.unwrap(), [(anna, id)]);
+    assert_eq!(orders::unposted(&mut unit, 9, &[]).await.unwrap(), [(anna, id)]);
     assert!(orders::mark_outcome_posted(&mut unit, anna, id).await.unwrap());
     assert!(!orders::mark_outcome_posted(&mut unit, anna, id).await.unwrap());
-    assert!(orders::unposted(&mut unit, 9).await.unwrap().is_empty());
+    assert!(orders::unposted(&mut unit, 9, &[]).await.unwrap().is_empty());
     unit.commit().await.unwrap();
     let mut unit = desk.begin().await.unwrap();
     assert!(orders::insert_fill(&mut unit, &fill(&row, "2"), anna).await.unwrap());
     unit.commit().await.unwrap();
     let mut unit = treasury.begin().await.unwrap();
-    assert_eq!(orders::unposted(&mut unit, 9).await.unwrap(), [(anna, id)], "a late fill is posted too");
+    assert_eq!(orders::unposted(&mut unit, 9, &[]).await.unwrap(), [(anna, id)], "a late fill is posted too");
     assert_eq!(orders::fills(&mut unit, anna, 9).await.unwrap().len(), 2);
 }
 
@@ -361,15 +361,15 @@ async fn a_message_is_handled_once_and_waits_in_order_until_published() {
         valid_until: Some(T0),
     };
     let mut unit = db.begin().await.unwrap();
-    assert!(unit.inbox_insert("buy_bot", signal(1)).await.unwrap());
-    assert!(!unit.inbox_insert("buy_bot", signal(1)).await.unwrap());
+    assert!(unit.open(None, "buy_bot", signal(1)).await.unwrap().is_some());
+    assert!(unit.open(None, "buy_bot", signal(1)).await.unwrap().is_none());
     for n in [3, 1, 2, 1] {
-        unit.outbox_put("buy_bot", &row(n)).await.unwrap();
+        unit.outbox_put("buy_bot", &[row(n)]).await.unwrap();
     }
     unit.commit().await.unwrap();
     let mut unit = db.begin().await.unwrap();
-    assert!(unit.inbox_insert("buy_bot", signal(2)).await.unwrap());
-    unit.outbox_put("buy_bot", &row(4)).await.unwrap();
+    assert!(unit.open(None, "buy_bot", signal(2)).await.unwrap().is_some());
+    unit.outbox_put("buy_bot", &[row(4)]).await.unwrap();
     unit.rollback().await.unwrap();
     assert_eq!(db.outbox_pending("buy_bot", 9).await.unwrap(), [row(3), row(1), row(2)]);
     assert_eq!(db.outbox_pending("buy_bot", 1).await.unwrap(), [row(3)]);

@@ -82,7 +82,7 @@ fn subject_of(message: &v1::AgentMessage) -> String {
         Some(P::Notice(_)) => "system.all.notice.low",
         Some(P::TokenVerdict(_)) => "system.all.verdict.low",
         Some(P::HaltChanged(_)) => "system.all.halt.low",
-        Some(P::Heartbeat(_)) => "system.supervisor.heartbeat.low",
+        Some(P::Heartbeat(_)) => "pulse.monitor.heartbeat.low",
         Some(P::Command(_) | P::HealthCheck(_)) => "system.monitor.command.low",
         Some(P::Alert(_)) => "monitoring.all.alert.low",
         Some(P::LessonProposed(_)) => "system.all.lesson.low",

@@ -1,9 +1,21 @@
 //! What must hold of every permit at the moment it is signed.
 
+use super::own::Passed;
 use super::*;
 
+impl Sight<'_> {
+    /// The price that treasury goes by, when it is fresh by its stamp and by what the market showed.
+    fn fresh(&self, instrument: &InstrumentId) -> Option<Decimal> {
+        let mark = self.marks.get(instrument)?;
+        let oldest = self.now.plus_ms(-MARK_AGE_MS.end() - CLOCK_AHEAD_MS);
+        let price = mark.price.value();
+        let was_shown = self.shown.iter().any(|s| s.at >= oldest && s.instrument == *instrument && s.price == price);
+        (was_shown && MARK_AGE_MS.contains(&self.now.since_ms(mark.received_at))).then_some(price)
+    }
+}
+
 impl Checks {
-    pub(super) fn permits(&mut self, tables: &Tables, sight: &Sight) {
+    pub(super) fn permits(&mut self, tables: &Tables, sight: &Sight<'_>) {
         for (id, row) in &tables.permits {
             let body = &row.permit.body;
             let order = body.envelope.order_id;
@@ -31,7 +43,7 @@ impl Checks {
         });
     }
 
-    pub(super) fn permit(&mut self, tables: &Tables, sight: &Sight, user: UserId, permit: &domain::order::Permit) {
+    pub(super) fn permit(&mut self, tables: &Tables, sight: &Sight<'_>, user: UserId, permit: &domain::order::Permit) {
         let body = &permit.body;
         let order = &body.envelope;
         let good = self.verifier.verify(permit, sight.now).is_ok();
@@ -49,6 +61,7 @@ impl Checks {
             return self.wrong(TENANCY, format!("permit {} for the unknown {user}", body.permit_id));
         };
         self.collar(order, sight, &limits);
+        self.passes(tables, sight, user, order);
         if order.side == Side::Buy {
             self.new_risk(tables, sight, order, &limits);
         } else {
@@ -66,13 +79,26 @@ impl Checks {
             });
         }
         let hour = sight.now.plus_ms(-limits.rate_window_ms);
-        let stamps = tables.permit_stamps.range((user, i64::MIN)..=(user, i64::MAX)).map(|(_, stamp)| stamp);
-        let same = stamps.filter(|s| s.at > hour && s.risk_increasing == (order.side == Side::Buy)).count();
+        let same = self.own.passed(user, hour).filter(|passed| passed.side == order.side).count();
         let most = if order.side == Side::Buy { limits.rate_risk_increasing } else { limits.rate_exits };
-        self.require(same <= most as usize && same > 0, RATE, || format!("{same} permits of {user} in an hour"));
+        self.require(same <= most as usize, RATE, || format!("{same} permits of {user} in an hour"));
     }
 
-    pub(super) fn collar(&mut self, order: &OrderEnvelope, sight: &Sight, limits: &Limits) {
+    /// Writes the permit down, for the sums over what went out before.
+    fn passes(&mut self, tables: &Tables, sight: &Sight<'_>, user: UserId, order: &OrderEnvelope) {
+        let mark = sight.marks.get(&order.instrument()).map_or(Decimal::ZERO, |mark| mark.price.value());
+        self.own.pass(Passed {
+            order_id: order.order_id,
+            user,
+            instrument: order.instrument(),
+            side: order.side,
+            at: sight.now,
+            notional: up(mark.max(order.worst_price.value()) * order.quantity.value()),
+            by_human: tables.requests.values().any(|request| request.order_id == order.order_id),
+        });
+    }
+
+    pub(super) fn collar(&mut self, order: &OrderEnvelope, sight: &Sight<'_>, limits: &Limits) {
         let Some(mark) = sight.marks.get(&order.instrument()) else {
             return self.wrong(COLLAR, format!("{} without any mark", order.order_id));
         };
@@ -83,24 +109,17 @@ impl Checks {
         });
     }
 
-    pub(super) fn new_risk(&mut self, tables: &Tables, sight: &Sight, order: &OrderEnvelope, limits: &Limits) {
+    pub(super) fn new_risk(&mut self, tables: &Tables, sight: &Sight<'_>, order: &OrderEnvelope, limits: &Limits) {
         let user = order.user_id;
         let id = order.order_id;
         let level = self.level;
         let file = sight.kill_file.map_or(1, |copy| if copy.epoch > self.epoch { copy.level } else { 0 });
         self.require(level.max(file) == 0, KILL, || format!("{id} permitted at level {level}, file {file}"));
-        let streak = tables.rails_state.get(&user).copied().unwrap_or_default();
-        let latched = streak.latched_at.is_some() || streak.losses_in_a_row >= limits.breaker.losses;
-        self.require(!latched, BREAKER, || format!("{id} permitted after {streak:?}"));
+        let streak = self.own.streak(user);
+        self.require(!streak.latched, BREAKER, || format!("{id} permitted after {streak:?}"));
         let skewed = sight.treasury_offset_ms.abs() > MAX_SKEW_MS;
         self.require(!skewed, FRESHNESS, || format!("{id} with a clock {} ms off", sight.treasury_offset_ms));
-        let fresh = |instrument: &InstrumentId| {
-            sight
-                .marks
-                .get(instrument)
-                .filter(|m| MARK_AGE_MS.contains(&sight.now.since_ms(m.received_at)))
-                .map(|m| m.price.value())
-        };
+        let fresh = |instrument: &InstrumentId| sight.fresh(instrument);
         let Some(mark) = fresh(&order.instrument()) else {
             return self.wrong(FRESHNESS, format!("{id} without a fresh mark"));
         };
@@ -127,9 +146,7 @@ impl Checks {
             })
             .collect();
         // Not what the account says, but what it should.
-        let opening = tables.accounts.get(&user).map_or(Decimal::ZERO, |account| account.opening.value());
-        let posted = tables.fills.values().filter(|f| f.user_id == user && f.posted_at.is_some());
-        let cash: Decimal = opening + posted.map(|f| cash_of(&f.fill)).sum::<Decimal>();
+        let cash = self.own.cash(user);
         let exposure = |counts: &dyn Fn(&InstrumentId) -> bool| -> Decimal {
             worth.iter().filter(|(i, ..)| counts(i)).map(|(_, value, _)| *value).sum::<Decimal>()
                 + open.iter().filter(|(i, ..)| counts(i)).map(|(_, value, _)| *value).sum::<Decimal>()
@@ -146,10 +163,9 @@ impl Checks {
         let needed: Decimal =
             open.iter().map(|(.., worst)| *worst + up(*worst * limits.worst_fee_percent / Decimal::ONE_HUNDRED)).sum();
         self.require(needed <= cash, CASH_COVERS, || format!("{id}: open buys need {needed} of {cash}"));
-        let today = tables.equity_daily.get(&(user, sight.now.day())).map(|usd| usd.value());
-        let lost = today.map(|baseline| (baseline, baseline - equity));
+        let lost = self.own.lost(user, sight.now, &sight.marks);
         let within =
-            lost.is_some_and(|(baseline, loss)| loss * Decimal::ONE_HUNDRED < baseline * limits.daily_loss_percent);
+            lost.is_some_and(|(baseline, loss)| loss < baseline * limits.daily_loss_percent * Decimal::new(1, 2));
         self.require(within, DAILY_LOSS, || format!("{id} after a loss of {lost:?}"));
         self.human(tables, sight, order, mark, limits);
     }
@@ -157,7 +173,7 @@ impl Checks {
     pub(super) fn human(
         &mut self,
         tables: &Tables,
-        sight: &Sight,
+        sight: &Sight<'_>,
         order: &OrderEnvelope,
         mark: Decimal,
         limits: &Limits,
@@ -165,12 +181,11 @@ impl Checks {
         let id = order.order_id;
         let own = up(mark * order.quantity.value()).max(order.max_notional_usd.value());
         let since = sight.now.plus_ms(-limits.approval_window_ms);
-        let earlier: Decimal = tables
-            .unapproved_notionals
-            .range((order.user_id, i64::MIN)..=(order.user_id, i64::MAX))
-            .map(|(_, u)| u)
-            .filter(|u| u.at > since && u.order_id != id && u.side == order.side && u.instrument == order.instrument())
-            .map(|u| u.notional.value())
+        let earlier: Decimal = self
+            .own
+            .passed(order.user_id, since)
+            .filter(|p| !p.by_human && p.order_id != id && p.side == order.side && p.instrument == order.instrument())
+            .map(|p| p.notional)
             .sum();
         let requests: Vec<_> = tables.requests.values().filter(|r| r.order_id == id).collect();
         if own + earlier <= limits.approval_over_usd.value() && requests.is_empty() {

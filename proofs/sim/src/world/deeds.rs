@@ -7,7 +7,7 @@ impl World {
         let hub = Arc::clone(&self.hub);
         match deed {
             Deed::Signal => {
-                let raw = people::signal(&hub, false, |symbol| self.market.cents(symbol));
+                let raw = people::signal(&hub, None, |symbol| self.market.cents(symbol));
                 if hub.permille(120) {
                     self.at(hub.between(0, 90_000), Event::Person(Deed::Again(raw.clone())));
                 }
@@ -17,11 +17,15 @@ impl World {
                 hub.count("signal repeated");
                 self.send(raw);
             }
-            Deed::Burst(count) => {
+            Deed::Burst(who, count) => {
                 for _ in 0..count {
-                    let raw = people::signal(&hub, true, |symbol| self.market.cents(symbol));
+                    let raw = people::signal(&hub, Some(who), |symbol| self.market.cents(symbol));
                     self.send(raw);
                 }
+            }
+            Deed::Buy(who, token, usd) => {
+                let raw = people::buy(&hub, who, token, usd, self.market.cents(token));
+                self.send(raw);
             }
             Deed::Trip => {
                 let (buy, sell) = people::trip(&hub);

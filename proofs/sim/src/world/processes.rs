@@ -166,6 +166,8 @@ impl World {
     }
 
     pub(super) fn sweep(&mut self) {
+        // Treasury keeps the prices of the last sweep before midnight, and values by them what is held when a day begins.
+        self.checks.note_prices(&self.prices_of_treasury(), self.hub.now());
         let (Some(treasury), Some(process)) = (self.leads.treasury.clone(), self.slots[TREASURY].process.as_ref())
         else {
             return;

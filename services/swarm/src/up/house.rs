@@ -101,6 +101,11 @@ impl House {
         Ok(None)
     }
 
+    /// Starts a NATS node anew that can't store although its disk has room again; says which and why.
+    pub(super) fn unstick(&mut self) -> Result<Option<(String, String)>, UpError> {
+        Ok(self.nats.unstick()?)
+    }
+
     /// Stops the servers: first the road, then the record.
     pub(super) fn stop(self) -> Result<(), UpError> {
         self.nats.stop()?;

@@ -27,6 +27,8 @@ use house::House;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How often progress is told.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+/// How often servers and supervisor are looked at; a death among them is seen at once.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long the supervisor gets to drain its agents.
 const DRAIN_WITHIN: Duration = Duration::from_secs(14);
 /// Restarts of the supervisor or of a server that are borne within a minute.
@@ -161,12 +163,18 @@ async fn live(
     }
     let mut tell_at = Instant::now() + TELL_EVERY;
     loop {
-        if stop.wanted(Duration::from_millis(200)).await || until.is_some_and(|until| Instant::now() >= until) {
+        let wake_at = until.map_or(tell_at, |until| until.min(tell_at));
+        if stop.wanted(wake_at.saturating_duration_since(Instant::now()).min(LOOK_EVERY)).await
+            || until.is_some_and(|until| Instant::now() >= until)
+        {
             return Ok(());
         }
         if let Some(server) = house.revive()? {
             deaths.bear(house, &server)?;
             eprintln!("{server} died and was started again; the agents wait for it");
+        }
+        if let Some((node, why)) = house.unstick()? {
+            eprintln!("{node} could not store although its disk has room, and was started anew: {why}");
         }
         if let Some(status) = supervisor.try_wait()? {
             deaths.bear(house, "supervisor")?;
@@ -272,8 +280,9 @@ fn end_supervisor(house: &House, supervisor: &mut Child) -> Result<(), UpError> 
     Ok(())
 }
 
-/// The wish to stop: Ctrl-C or SIGTERM.
+/// The wish to stop: Ctrl-C or SIGTERM. Hears of dead children too.
 struct Stop {
+    child: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
 }
@@ -282,14 +291,19 @@ impl Stop {
     fn listen() -> Result<Self, UpError> {
         use tokio::signal::unix::{SignalKind, signal};
         let listen = |kind| signal(kind).map_err(|error| UpError::NotReady(format!("no signal handler: {error}")));
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+        Ok(Self {
+            child: listen(SignalKind::child())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+        })
     }
 
-    /// Waits that long for it.
+    /// Waits that long for it, or until a child ends.
     async fn wanted(&mut self, within: Duration) -> bool {
         tokio::select! {
             _ = self.interrupt.recv() => true,
             _ = self.terminate.recv() => true,
+            _ = self.child.recv() => false,
             () = tokio::time::sleep(within) => false,
         }
     }

@@ -27,6 +27,11 @@ pub(crate) fn monitoring_port(node: &str) -> String {
     }
 }
 
+/// Where a node keeps its streams and its log.
+pub(crate) fn folder(data_dir: &Path, node: &str) -> PathBuf {
+    if node == "nats-server" { alone(data_dir) } else { cluster(data_dir).join(node) }
+}
+
 fn alone(data_dir: &Path) -> PathBuf {
     data_dir.join("nats")
 }
@@ -74,8 +79,8 @@ pub(super) fn options(
     let password = keys.password("nats-nodes")?;
     let mut nodes = Vec::new();
     for (name, node_port) in names.iter().zip(&node_ports) {
-        let (folder, key) =
-            if count > 1 { (cluster(data_dir).join(name), name.as_str()) } else { (alone(data_dir), "nats") };
+        let folder = folder(data_dir, name);
+        let key = if count > 1 { name.as_str() } else { "nats" };
         let port = ports.get(key)?;
         let monitoring_port = ports.get(&monitoring_port(name))?;
         let mut settings = ServerSettings::new(port, folder.join("jetstream"));

@@ -108,7 +108,7 @@ fn head() -> Vec<(Raw, RejectCode)> {
             json(
                 DOOR,
                 &format!(
-                    r#"{{"messageId":"{ID}","timestampNs":"{}","tradingSignal":{{}}}}"#,
+                    r#"{{"messageId":"{ID}","timestampNs":"{}","tradingSignal":{{"action":"BUY","token_address":"BTCUSDT","amount":"1"}}}}"#,
                     NOW.plus_ms(5_001).as_ns()
                 ),
             ),

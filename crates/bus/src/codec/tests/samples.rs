@@ -210,7 +210,7 @@ impl Dice {
             0 => (routed(Route::Idea), Payload::TradingSignal(self.signal())),
             1 => (routed(Route::Intent), Payload::OrderIntent(self.intent())),
             2 => (routed(Route::Decision), Payload::OrderDecision(self.decision())),
-            3 => (routed(Route::Heartbeat), Payload::Heartbeat(self.heartbeat())),
+            3 => (Subject::heartbeat("monitor"), Payload::Heartbeat(self.heartbeat())),
             4 => (Subject::command("monitor"), Payload::HealthCheck),
             5 => (Subject::command("monitor"), Payload::AgentCommand(AgentCommand { command: name })),
             6 => (
