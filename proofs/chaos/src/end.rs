@@ -52,7 +52,7 @@ pub async fn drain(house: &Arc<House>, load: &Load, tracker: &Tracker) -> Result
 
 /// What is not over: orders, permits, questions, fills that are not posted, messages, signals.
 async fn waiting(house: &House, tracker: &Tracker) -> Result<String, Trouble> {
-    tracker.look(&house.db).await?;
+    tracker.look(&house.db()).await?;
     given_up(house, tracker).await?;
     let row = sqlx::query(
         "SELECT (SELECT count(*) FROM orders WHERE NOT outcome_posted) AS orders,
@@ -61,7 +61,7 @@ async fn waiting(house: &House, tracker: &Tracker) -> Result<String, Trouble> {
                 (SELECT count(*) FROM fills WHERE posted_at IS NULL) AS fills,
                 (SELECT count(*) FROM reservations) AS reservations, (SELECT count(*) FROM outbox) AS messages",
     )
-    .fetch_one(house.db.pool())
+    .fetch_one(house.db().pool())
     .await?;
     let mut waiting = Vec::new();
     for what in ["orders", "permits", "questions", "fills", "reservations", "messages"] {
@@ -101,20 +101,20 @@ fn keys(tracker: &Tracker) -> BTreeMap<String, MessageId> {
 /// [`Trouble`] when something can't be read.
 pub async fn check(house: &Arc<House>, tracker: &Tracker) -> Result<Vec<Finding>, Trouble> {
     let mut findings = signals(house, tracker).await?;
-    findings.extend(checks::tables(&house.db).await?);
+    findings.extend(checks::tables(&house.db()).await?);
     let path = house.folder.join("config").join("limits.toml");
     let text = std::fs::read_to_string(&path).map_err(|error| Trouble::file(&path, error))?;
     let limits = Limits::parse(&text).map_err(|error| Trouble::file(&path, format!("{error:?}")))?;
-    findings.extend(checks::history::check(&house.db, &limits).await?);
+    findings.extend(checks::history::check(&house.db(), &limits).await?);
     let journal = house.data.join("data").join("paper").join("paper.journal");
-    findings.extend(checks::journal::check(&house.db, &journal).await?);
+    findings.extend(checks::journal::check(&house.db(), &journal).await?);
     findings.push(audit(house).await?);
     Ok(findings)
 }
 
 /// Each accepted signal has exactly one end.
 async fn signals(house: &House, tracker: &Tracker) -> Result<Vec<Finding>, Trouble> {
-    tracker.look(&house.db).await?;
+    tracker.look(&house.db()).await?;
     let letters = letters::read(house, &keys(tracker)).await?;
     let tracks = tracker.all();
     let accepted = tracks.values().filter(|track| track.accepted).count();
@@ -138,7 +138,7 @@ async fn signals(house: &House, tracker: &Tracker) -> Result<Vec<Finding>, Troub
 }
 
 async fn audit(house: &House) -> Result<Finding, Trouble> {
-    let auditor = Auditor::open(&house.doors().await.files).await?;
+    let auditor = Auditor::open(&house.doors().files).await?;
     let mut report = Value::Null;
     // Rows younger than the notary's next look are not anchored yet.
     wait_for(ANCHORED_WITHIN, async || {

@@ -6,18 +6,20 @@ use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use servers::{Child, Launch};
 use store::Db;
 use swarm::people::{Connection, Files};
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
 use crate::Trouble;
 use crate::process::{self, Process};
 use crate::proxy::{Link, Server};
+use crate::skew;
 use crate::strike::{AGENTS, Means, Target};
 
 /// How long a start may take; a killed `swarm up` leaves processes that drain first.
@@ -66,10 +68,9 @@ pub struct House {
     pub means: Means,
     /// Why not everything can be done, in words.
     pub lacks: Vec<String>,
-    /// The administrator's login, which no process of the swarm has.
-    pub db: Db,
+    db: RwLock<Db>,
     links: BTreeMap<(&'static str, Server), Link>,
-    doors: RwLock<std::sync::Arc<Doors>>,
+    doors: RwLock<Arc<Doors>>,
     up: Mutex<Child>,
     options: Options,
 }
@@ -95,9 +96,10 @@ impl House {
         } else if !options.mount {
             lacks.push("disk full: nothing was to be mounted".to_owned());
         }
+        let shim = skew::build(&folder).map_err(|why| lacks.push(format!("clock of agents: {why}"))).ok();
         let means = Means {
             disk: options.mount && !options.cluster && mount_small(&data.join("nats").join("jetstream"), &mut lacks),
-            clock: has_shim(&options.programs, &mut lacks),
+            clock: shim.is_some(),
         };
         let mut links = BTreeMap::new();
         for agent in AGENTS.into_iter().chain(["supervisor"]) {
@@ -107,20 +109,18 @@ impl House {
         }
         let config = write_config(&options, &folder)?;
         write_people(&folder, options.players)?;
-        write_programs(&options, &folder, &links, means)?;
+        write_programs(&options, &folder, &links, shim.as_deref())?;
         let options = Options { config_dir: config, ..options };
         let mut up = start(&options, &folder, &data)?;
         wait_ready(&mut up, &folder).await?;
         let doors = open_doors(&data, options.players).await?;
-        let path = data.join("secrets").join("admin.url");
-        let url = std::fs::read_to_string(&path).map_err(|error| Trouble::file(&path, error))?;
-        let db = Db::connect(url.trim(), "chaos").await?;
+        let db = open_db(&data).await?;
         Ok(Self {
             data,
             folder,
             means,
             lacks,
-            db,
+            db: RwLock::new(db),
             links,
             doors: RwLock::new(doors.into()),
             up: Mutex::new(up),
@@ -129,8 +129,16 @@ impl House {
     }
 
     /// The doors of now.
-    pub async fn doors(&self) -> std::sync::Arc<Doors> {
-        self.doors.read().await.clone()
+    #[must_use]
+    pub fn doors(&self) -> Arc<Doors> {
+        self.doors.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The administrator's login, which no process of the swarm has. Of now: a server whose port was taken when it was
+    /// started again has another.
+    #[must_use]
+    pub fn db(&self) -> Db {
+        self.db.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The link of an agent to a server.
@@ -206,7 +214,7 @@ impl House {
     /// # Errors
     /// [`Trouble::People`].
     pub async fn ask(&self, subject: &str) -> Result<Value, Trouble> {
-        let doors = self.doors().await;
+        let doors = self.doors();
         Ok(doors.operator.request(subject, &Value::Null).await?)
     }
 
@@ -223,7 +231,9 @@ impl House {
         *up = start(&self.options, &self.folder, &self.data)?;
         wait_ready(&mut up, &self.folder).await?;
         let doors = open_doors(&self.data, self.options.players).await?;
-        *self.doors.write().await = doors.into();
+        let db = open_db(&self.data).await?;
+        *self.doors.write().unwrap_or_else(PoisonError::into_inner) = doors.into();
+        *self.db.write().unwrap_or_else(PoisonError::into_inner) = db;
         Ok(())
     }
 
@@ -323,20 +333,6 @@ fn unmount(folder: &Path) {
     }
 }
 
-fn shim(programs: &Path) -> Option<PathBuf> {
-    [programs.join("libskew.so"), programs.join("deps").join("libskew.so")].into_iter().find(|path| path.is_file())
-}
-
-fn has_shim(programs: &Path, lacks: &mut Vec<String>) -> bool {
-    let found = shim(programs).is_some();
-    if !found {
-        lacks.push(
-            "clock of agents: libskew.so is not beside this program; build it with `cargo build -p skew`".to_owned(),
-        );
-    }
-    found
-}
-
 /// The shipped configuration with a worse exchange: small levels, so that orders fill in parts; refusals and lost
 /// replies. The limits are the shipped ones, byte for byte.
 fn write_config(options: &Options, folder: &Path) -> Result<PathBuf, Trouble> {
@@ -387,7 +383,7 @@ fn write_programs(
     options: &Options,
     folder: &Path,
     links: &BTreeMap<(&'static str, Server), Link>,
-    means: Means,
+    shim: Option<&Path>,
 ) -> Result<(), Trouble> {
     let bin = folder.join("bin");
     let (real, own) = (options.programs.join("swarm"), bin.join("swarm"));
@@ -397,7 +393,6 @@ fn write_programs(
             Trouble::file(&real, format!("{error}; build all programs: cargo build --workspace --bins"))
         })?;
     }
-    let preload = shim(&options.programs).filter(|_| means.clock);
     for agent in AGENTS.into_iter().chain(["supervisor"]) {
         let program = options.programs.join(agent);
         if !program.is_file() {
@@ -405,7 +400,7 @@ fn write_programs(
         }
         let port = |server| links.get(&(agent, server)).map_or(0, |link| link.port);
         let clock = folder.join("clock").join(agent);
-        std::fs::write(&clock, 0_i64.to_ne_bytes()).map_err(|error| Trouble::file(&clock, error))?;
+        skew::reset(&clock)?;
         let mut text = String::from(
             "#!/bin/sh\n# An agent behind links that can be slow or deaf, with a clock that can be wrong.\n",
         );
@@ -418,7 +413,7 @@ fn write_programs(
             "[ -z \"$SWARM_PG_URL\" ] || export SWARM_PG_URL=\"${{SWARM_PG_URL%@*}}@127.0.0.1:{}/${{SWARM_PG_URL##*/}}\"",
             port(Server::Postgres)
         );
-        if let Some(shim) = &preload {
+        if let Some(shim) = shim {
             let _ = writeln!(text, "export SKEW_FILE='{}' LD_PRELOAD='{}'", clock.display(), shim.display());
         }
         let _ = writeln!(text, "exec '{}'", program.display());
@@ -465,6 +460,12 @@ async fn wait_ready(up: &mut Child, folder: &Path) -> Result<(), Trouble> {
     let told = std::fs::read_to_string(up.log()).unwrap_or_default();
     let last: Vec<&str> = told.lines().rev().take(4).collect();
     Err(Trouble::Other(format!("`swarm up` is not ready (ended: {ended:?}): {}", last.join(" / "))))
+}
+
+async fn open_db(data: &Path) -> Result<Db, Trouble> {
+    let path = data.join("secrets").join("admin.url");
+    let url = std::fs::read_to_string(&path).map_err(|error| Trouble::file(&path, error))?;
+    Ok(Db::connect(url.trim(), "chaos").await?)
 }
 
 async fn open_doors(data: &Path, players: usize) -> Result<Doors, Trouble> {

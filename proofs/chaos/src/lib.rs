@@ -4,6 +4,7 @@
 //! It has no way of its own into the swarm: signals and votes go through people's doors, the processes are those of
 //! `swarm up`, started through wrappers that only set their environment. What it checks it reads from the tables, the
 //! exchange's journal and the streams, with code of its own.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod checks;
 pub mod end;
@@ -13,6 +14,7 @@ pub mod process;
 pub mod proxy;
 pub mod report;
 pub mod run;
+pub mod skew;
 pub mod strike;
 pub mod tracker;
 pub mod wound;

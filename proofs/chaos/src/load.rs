@@ -97,6 +97,8 @@ impl Load {
                 let limit = if symbol == "BTCUSDT" { "58500" } else { "2530" };
                 let mut signal = buy(rng.random_range(50..300));
                 signal["price_limit"] = json!(limit);
+                // Its order waits at the venue until then; the end of a run waits with it.
+                signal["expiry_timestamp"] = json!((SystemClock.now().0 + 20_000).to_string());
                 signal
             }
             _ => json!({ "action": "BUY", "token_address": "DOGEUSDT", "notional_usd": "50" }),
@@ -116,7 +118,7 @@ impl Load {
         let subject = format!("trading.buy_bot.signal-{handle}.critical");
         let deadline = Instant::now() + SEND_FOR;
         while Instant::now() < deadline {
-            let doors = self.house.doors().await;
+            let doors = self.house.doors();
             let Some(door) = doors.people.get(handle) else { return };
             match door.request_with_id(&subject, &signal, Some(&key)).await {
                 Ok(stored) if stored["seq"].as_u64().is_some_and(|seq| seq > 0) => return self.tracker.accepted(id),
@@ -169,7 +171,7 @@ impl Load {
 
     /// A vote that is not heard is given again at the next look.
     async fn vote(&self, id: &str, yes: bool) {
-        let doors = self.house.doors().await;
+        let doors = self.house.doors();
         let args = VoteArgs { approval_id: id.to_owned(), reason: "chaos".to_owned() };
         let command = if yes { Command::Approve(args) } else { Command::Reject(args) };
         let _ = people::perform(&doors.operator, &doors.files, &command).await;

@@ -102,7 +102,7 @@ async fn command(arguments: &Arguments) -> ExitCode {
             if arguments.json {
                 println!(
                     "{}",
-                    serde_json::json!({ "ok": false, "seed": plan.seed, "reason": reason, "strikes": dealt })
+                    serde_json::json!({ "good": false, "seed": plan.seed, "reason": reason, "strikes": dealt })
                 );
             }
             eprintln!("chaos: {reason}");

@@ -53,6 +53,15 @@ impl Report {
         self.findings.iter().filter(|finding| finding.counts == count).map(|finding| finding.wrong.len()).sum()
     }
 
+    /// Strikes by what was struck.
+    fn targets(&self) -> BTreeMap<String, Vec<&Healed>> {
+        let mut targets: BTreeMap<String, Vec<&Healed>> = BTreeMap::new();
+        for ((name, _), rows) in self.rows() {
+            targets.entry(name).or_default().extend(rows);
+        }
+        targets
+    }
+
     fn rows(&self) -> BTreeMap<(String, &'static str), Vec<&Healed>> {
         let mut rows: BTreeMap<(String, &'static str), Vec<&Healed>> = BTreeMap::new();
         for healed in &self.healed {
@@ -72,20 +81,24 @@ impl Report {
         let mut out = String::new();
         let _ = writeln!(
             out,
-            "\n{:<20} {:<11} {:>5}   {:>15}   {:>17}",
-            "target", "fault", "count", "ready p50/p99 s", "through p50/p99 s"
+            "\n{:<20} {:<11} {:>5}   {:>21}   {:>21}",
+            "target", "fault", "count", "ready p50/p99/max s", "through p50/p99/max s"
         );
         let mut line = |name: &str, fault: &str, rows: &[&Healed]| {
             let times = |pick: fn(&Healed) -> Duration| {
                 let mut times: Vec<Duration> = rows.iter().map(|healed| pick(healed)).collect();
                 times.sort();
-                format!("{} / {}", seconds(percentile(&times, 50)), seconds(percentile(&times, 99)))
+                let of = |percent| seconds(percentile(&times, percent));
+                format!("{} / {} / {}", of(50), of(99), of(100))
             };
             let (ready, through) = (times(|h| h.ready), times(|h| h.through));
-            let _ = writeln!(out, "{name:<20} {fault:<11} {:>5}   {ready:>15}   {through:>17}", rows.len());
+            let _ = writeln!(out, "{name:<20} {fault:<11} {:>5}   {ready:>21}   {through:>21}", rows.len());
         };
         for ((name, fault), rows) in self.rows() {
             line(&name, fault, &rows);
+        }
+        for (name, rows) in self.targets() {
+            line(&name, "all faults", &rows);
         }
         let all: Vec<&Healed> = self.healed.iter().collect();
         line("all", "", &all);
@@ -131,31 +144,32 @@ impl Report {
     #[must_use]
     pub fn json(&self) -> Value {
         let ms = |time: Option<Duration>| time.map(|time| time.as_millis());
-        let rows: Vec<Value> = self
-            .rows()
-            .into_iter()
-            .map(|((target, fault), rows)| {
-                let times = |pick: fn(&Healed) -> Duration| {
-                    let mut times: Vec<Duration> = rows.iter().map(|healed| pick(healed)).collect();
-                    times.sort();
-                    json!({ "p50": ms(percentile(&times, 50)), "p99": ms(percentile(&times, 99)) })
-                };
-                json!({
-                    "target": target, "fault": fault, "count": rows.len(),
-                    "ready_ms": times(|h| h.ready), "through_ms": times(|h| h.through),
-                })
+        let row = |target: &str, fault: &str, rows: &[&Healed]| {
+            let times = |pick: fn(&Healed) -> Duration| {
+                let mut times: Vec<Duration> = rows.iter().map(|healed| pick(healed)).collect();
+                times.sort();
+                let of = |percent| ms(percentile(&times, percent));
+                json!({ "p50": of(50), "p99": of(99), "max": of(100) })
+            };
+            json!({
+                "target": target, "fault": fault, "count": rows.len(),
+                "ready_ms": times(|h| h.ready), "through_ms": times(|h| h.through),
             })
-            .collect();
+        };
+        let rows: Vec<Value> =
+            self.rows().into_iter().map(|((target, fault), rows)| row(&target, fault, &rows)).collect();
+        let targets: Vec<Value> = self.targets().iter().map(|(target, rows)| row(target, "all", rows)).collect();
         json!({
-            "ok": self.is_good(),
+            "good": self.is_good(),
             "seed": self.seed,
             "took_s": self.took.as_secs(),
             "faults": self.healed.len(),
             "table": rows,
+            "targets": targets,
             "signals": { "sent": self.sent.0, "accepted": self.sent.1, "ends": self.ends },
             "lost": self.total("lost"),
             "doubled": self.total("doubled"),
-            "over_a_limit": self.total("over a limit"),
+            "over_limit": self.total("over a limit"),
             "other_faults": self.total("other"),
             "checks": self.findings.iter().map(Finding::json).collect::<Vec<_>>(),
             "not_struck": self.lacks,

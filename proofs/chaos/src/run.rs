@@ -97,7 +97,7 @@ async fn strike_and_check(plan: &Plan, tell: bool, dealt: &mut Vec<String>) -> R
     let mut beside = JoinSet::new();
     beside.spawn({
         let (house, tracker) = (Arc::clone(&house), Arc::clone(&tracker));
-        async move { tracker.follow(&house.db).await }
+        async move { tracker.follow(&house).await }
     });
     let mut people = JoinSet::new();
     people.spawn(Arc::clone(&load).signals(rng(1), plan.rate, is_over.clone()));

@@ -123,6 +123,8 @@ impl Fault {
 
 /// From here a stopped agent is taken for hung (30 s deaf).
 const LONG_STOP_S: u64 = 20;
+/// Agents drain when they hear nothing of their supervisor for 15 s; its last words may be some seconds old.
+const ORPHANING_STOP_S: u64 = 11;
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -213,8 +215,8 @@ impl Fate {
             let strike = self.any();
             let is_free = !busy.contains(&strike.target) && self.has_room(&strike);
             if is_free {
-                if restarts(&strike) {
-                    self.restarts.entry(strike.target).or_default().push(Instant::now());
+                for target in worn_by(&strike) {
+                    self.restarts.entry(target).or_default().push(Instant::now());
                 }
                 return Some(strike);
             }
@@ -224,12 +226,12 @@ impl Fate {
 
     /// How long until the next strike may be looked for.
     pub fn pause(&mut self) -> Duration {
-        Duration::from_millis(self.rng.random_range(200..3_000))
+        Duration::from_millis(self.rng.random_range(200..1_500))
     }
 
     /// Whether the next strike falls while an earlier wound is open.
     pub fn overlaps(&mut self) -> bool {
-        self.rng.random_bool(0.35)
+        self.rng.random_bool(0.6)
     }
 
     /// A number below `bound`, for choices of the one who strikes.
@@ -238,15 +240,14 @@ impl Fate {
     }
 
     fn has_room(&self, strike: &Strike) -> bool {
-        if !restarts(strike) {
-            return true;
-        }
-        let times = self.restarts.get(&strike.target).map_or(&[][..], Vec::as_slice);
-        let recent = times.iter().filter(|at| at.elapsed() < MINUTE).count();
-        match strike.target {
-            Target::Agent(_) => times.len() < RESTARTS_A_LIFE && recent < RESTARTS_A_MINUTE,
-            _ => recent < DEATHS_A_MINUTE,
-        }
+        worn_by(strike).iter().all(|target| {
+            let times = self.restarts.get(target).map_or(&[][..], Vec::as_slice);
+            let recent = times.iter().filter(|at| at.elapsed() < MINUTE).count();
+            match target {
+                Target::Agent(_) => times.len() < RESTARTS_A_LIFE && recent < RESTARTS_A_MINUTE,
+                _ => recent < DEATHS_A_MINUTE,
+            }
+        })
     }
 
     fn any(&mut self) -> Strike {
@@ -299,7 +300,14 @@ impl Fate {
     }
 }
 
-/// Whether a strike uses up a restart that somebody counts.
+/// Whose restarts that somebody counts a strike uses up.
+fn worn_by(strike: &Strike) -> Vec<Target> {
+    let orphans = matches!((strike.target, strike.fault), (Target::Supervisor, Fault::Stop(time)) if time.as_secs() >= ORPHANING_STOP_S);
+    let agents = AGENTS.into_iter().filter(|_| orphans).map(Target::Agent);
+    restarts(strike).then_some(strike.target).into_iter().chain(agents).collect()
+}
+
+/// Whether a strike uses up a restart of its target.
 fn restarts(strike: &Strike) -> bool {
     let ends = match strike.fault {
         Fault::Kill => true,
@@ -351,6 +359,16 @@ mod tests {
         assert!(fate.is_worn());
         fate.new_life();
         assert!(!fate.is_worn());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_supervisor_silent_for_so_long_that_its_agents_drain_wears_them_all() {
+        let stop = |s| Strike { target: Target::Supervisor, fault: Fault::Stop(Duration::from_secs(s)) };
+        assert_eq!(worn_by(&stop(5)), []);
+        assert_eq!(worn_by(&stop(14)), AGENTS.map(Target::Agent));
+        let mut fate = fate(1);
+        fate.restarts.insert(Target::Agent("treasury"), vec![Instant::now(); RESTARTS_A_MINUTE]);
+        assert!(!fate.has_room(&stop(14)) && fate.has_room(&stop(5)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use tokio::time::{Duration, Instant};
 use uuid::Uuid;
 
+use crate::house::House;
+
 /// How often open signals are looked up: the resolution of recovery times.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -139,9 +141,9 @@ impl Tracker {
     }
 
     /// Looks until it is dropped; a database that is away is waited for.
-    pub async fn follow(&self, db: &Db) {
+    pub async fn follow(&self, house: &House) {
         loop {
-            let _ = tokio::time::timeout(Duration::from_secs(3), self.look(db)).await;
+            let _ = tokio::time::timeout(Duration::from_secs(3), self.look(&house.db())).await;
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }

@@ -1,6 +1,5 @@
 //! Doing what a strike says, ending it, and waiting until what was struck works again.
 
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
@@ -11,6 +10,7 @@ use crate::Trouble;
 use crate::house::{House, wait_for};
 use crate::process::Process;
 use crate::proxy::{Server, Weather};
+use crate::skew;
 use crate::strike::{Fault, Strike, Target};
 use crate::tracker::Tracker;
 
@@ -111,9 +111,9 @@ async fn inflict(
             Ok(Some(Instant::now()))
         }
         (Fault::Clock(step_ms, time), Target::Agent(name)) => {
-            set_clock(house, name, step_ms)?;
+            skew::set(&house.clock_file(name), step_ms)?;
             tokio::time::sleep(time).await;
-            set_clock(house, name, 0)?;
+            skew::set(&house.clock_file(name), 0)?;
             Ok(Some(Instant::now()))
         }
         (Fault::Slow(delay, time), target) => {
@@ -136,13 +136,6 @@ async fn inflict(
         }
         (Fault::Clock(..) | Fault::HalfOpen(_), _) => Ok(None),
     }
-}
-
-/// The shim maps this file: the new value is the clock of the running process at once.
-fn set_clock(house: &House, agent: &str, step_ms: i64) -> Result<(), Trouble> {
-    let path = house.clock_file(agent);
-    let file = std::fs::OpenOptions::new().write(true).open(&path).map_err(|error| Trouble::file(&path, error))?;
-    file.write_all_at(&step_ms.to_ne_bytes(), 0).map_err(|error| Trouble::file(&path, error))
 }
 
 /// Leaves no byte free, waits, and gives the space back.

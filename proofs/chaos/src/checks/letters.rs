@@ -6,12 +6,14 @@ use bus::Raw;
 use bus::codec::Arrival;
 use bus::{Bus, BusConfig};
 use domain::ids::MessageId;
-use domain::message::{Envelope, Payload};
-use domain::reject::RejectCode;
+use domain::message::Payload;
 use domain::time::UnixMs;
 
 use crate::Trouble;
 use crate::house::House;
+
+/// Where a message was does not matter here.
+const NOWHERE: Arrival<'_> = Arrival { stream: "", stream_seq: 0, published_at: UnixMs(1) };
 
 /// What the streams say was given up.
 #[derive(Debug, Default)]
@@ -30,7 +32,7 @@ pub async fn read(house: &House, by_key: &BTreeMap<String, MessageId>) -> Result
     let trouble = |text: &dyn std::fmt::Display| Trouble::Other(format!("reading streams: {text}"));
     let seed = Bus::read_seed(&house.data.join("secrets").join("admin.nk")).map_err(|e| trouble(&e))?;
     let config = BusConfig {
-        url: house.doors().await.files.nats_url.clone(),
+        url: house.doors().files.nats_url.clone(),
         name: "chaos".to_owned(),
         nkey_seed: Some(seed),
         inbox_prefix: Some(bus::permissions::inbox_prefix("admin")),
@@ -46,8 +48,7 @@ pub async fn read(house: &House, by_key: &BTreeMap<String, MessageId>) -> Result
     }
     for raw in all(&bus, "SYSTEM_LOW", "system.all.notice.low").await? {
         letters.read.1 += 1;
-        let at = Arrival { stream: "", stream_seq: 0, published_at: UnixMs(1) };
-        let Ok(envelope) = bus::codec::decode(&raw, &at, UnixMs(i64::MAX / 4)) else { continue };
+        let Ok(envelope) = bus::codec::read(&raw, &NOWHERE) else { continue };
         if let Payload::Notice(notice) = &envelope.payload
             && notice.code == "MESSAGE_EXPIRED"
         {
@@ -72,27 +73,11 @@ fn about(letter: &Raw, by_key: &BTreeMap<String, MessageId>) -> Option<(MessageI
         headers: vec![("content-type".to_owned(), content_type)],
         payload: letter.payload.clone(),
     };
-    match decode_in_time(&raw)?.payload {
+    // Read whatever the time: what killed it must not keep it from being read.
+    match bus::codec::read(&raw, &NOWHERE).ok()?.payload {
         Payload::OrderIntent(intent) => Some((intent.signal_id, "intent".to_owned())),
         _ => None,
     }
-}
-
-/// Reads a message as of a moment when it had neither expired nor come from the future: what killed it must not keep it
-/// from being read.
-fn decode_in_time(raw: &Raw) -> Option<Envelope> {
-    let at = Arrival { stream: "", stream_seq: 0, published_at: UnixMs(1) };
-    let (mut early, mut late) = (0_i64, 1_i64 << 45);
-    while early < late {
-        let now = early + (late - early) / 2;
-        match bus::codec::decode(raw, &at, UnixMs(now)) {
-            Ok(envelope) => return Some(envelope),
-            Err(reject) if reject.code == RejectCode::Expired => late = now,
-            Err(reject) if reject.code == RejectCode::FromTheFuture => early = now + 1,
-            Err(_) => return None,
-        }
-    }
-    None
 }
 
 async fn all(bus: &Bus, stream: &str, filter: &str) -> Result<Vec<Raw>, Trouble> {
@@ -119,5 +104,41 @@ async fn all(bus: &Bus, stream: &str, filter: &str) -> Result<Vec<Raw>, Trouble>
             Err(error) if error.kind() == Kind::NoMessageFound => return Ok(found),
             Err(error) => return Err(trouble(&error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::ids::CorrelationId;
+    use domain::message::{Envelope, Header};
+    use domain::reject::{Reject, RejectCode};
+    use domain::subject::{Priority, Route, Subject};
+
+    use super::*;
+
+    #[test]
+    fn an_intent_that_was_never_in_time_is_still_known_as_the_end_of_its_signal() {
+        let made_at = UnixMs(1_790_000_030_000);
+        let intent = testkit::build::buy_intent("late", "BTCUSDT", "0.1", "60000", made_at);
+        let signal = intent.signal_id;
+        let header = Header {
+            message_id: MessageId(uuid::Uuid::from_u128(8)),
+            correlation_id: CorrelationId(signal.0),
+            source_agent: "buy_bot".to_owned(),
+            made_at,
+            priority: 4,
+            user_id: intent.user_id,
+            // By a clock that was 30 s ahead it was dead before it was made: no moment is in time for it.
+            valid_until: Some(made_at.plus_ms(-29_000)),
+            traceparent: None,
+        };
+        let payload = Payload::OrderIntent(intent);
+        let subject = Subject::of(Route::Intent, Priority::Critical);
+        let sent = bus::Bus::encode(&Envelope { header, subject, payload });
+        let raw = Raw { subject: sent.subject, headers: sent.headers, payload: sent.payload };
+        let reject = Reject::new(RejectCode::Expired, "late");
+        let (letter, _) = bus::letter("TRADING_CRITICAL", "treasury", 3, &raw, &reject, made_at);
+        let letter = Raw { subject: letter.subject, headers: letter.headers, payload: letter.payload };
+        assert_eq!(about(&letter, &BTreeMap::new()), Some((signal, "intent".to_owned())));
     }
 }
