@@ -83,12 +83,12 @@ fn no_agent_knows_another_and_the_desks_hold_no_model() {
 }
 
 #[test]
-fn folder_package_binary_and_agent_id_are_one_word() {
+fn folder_package_process_and_agent_id_are_one_word() {
     for spec in specs() {
         let manifest = root().join("agents").join(spec.name).join("Cargo.toml");
         let table: toml::Table = toml::from_str(&std::fs::read_to_string(&manifest).unwrap()).unwrap();
         assert_eq!(table["package"]["name"].as_str(), Some(spec.name));
-        assert!(manifest.with_file_name("src").join("main.rs").exists(), "{} has no binary", spec.name);
+        assert!(swarm::process_named(spec.name).is_some(), "{} has no process", spec.name);
         assert_eq!(runtime::spec_faults(&spec), Vec::<String>::new());
     }
 }

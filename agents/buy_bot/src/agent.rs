@@ -222,7 +222,7 @@ fn messages(intents: Vec<OrderIntent>, priority: Priority) -> Vec<Message> {
 
 impl Agent for BuyBot {
     const SPEC: AgentSpec = AgentSpec {
-        name: "buy_bot",
+        name: crate::NAME,
         job: "strategies and the planner: signals in, order intents out",
         consumes: &[Route::Signal, Route::UserSignal, Route::Idea],
         listens: &[Route::Tick, Route::Candle, Route::PositionChanged, Route::Decision],

@@ -8,8 +8,12 @@ pub mod agent;
 pub mod config;
 pub mod mint;
 pub mod planner;
+pub mod process;
 mod saved;
 pub mod section;
 pub mod strategy;
 
 pub use agent::BuyBot;
+
+/// Its name.
+pub const NAME: &str = "buy_bot";

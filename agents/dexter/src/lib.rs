@@ -5,6 +5,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod process;
+
 use domain::agent::{AgentSpec, USUAL_LIMITS};
 use domain::message::{Envelope, Message};
 use domain::reject::{Reject, RejectCode};

@@ -3,6 +3,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod host;
+pub mod process;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};

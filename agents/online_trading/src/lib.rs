@@ -8,6 +8,7 @@ pub mod config;
 pub mod executor;
 pub mod market;
 pub mod permit;
+pub mod process;
 pub mod source;
 
 use std::sync::{Arc, OnceLock};

@@ -10,6 +10,7 @@ pub mod answer;
 pub mod config;
 pub mod gateway;
 pub mod lifecycle;
+pub mod process;
 pub mod services;
 pub mod view;
 

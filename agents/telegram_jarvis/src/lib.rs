@@ -4,6 +4,8 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod process;
+
 use domain::agent::{AgentSpec, USUAL_LIMITS};
 use domain::message::{Envelope, Message, Payload};
 use domain::subject::Route;

@@ -32,7 +32,7 @@ pub struct WorkLimits {
 /// One process of the swarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AgentSpec {
-    /// Folder, package, binary, agent id and subject token.
+    /// Folder, package, process, agent id and subject token.
     pub name: &'static str,
     /// One line on what it is for.
     pub job: &'static str,

@@ -84,7 +84,8 @@ impl House {
         let folder = options.folder.clone();
         let data = folder.join("data");
         let disk = (!options.cluster).then(|| data.join("nats").join("jetstream"));
-        for made in disk.into_iter().chain([data.clone(), folder.join("bin"), folder.join("clock")]) {
+        let folders = ["bin", "agents", "clock"].map(|name| folder.join(name));
+        for made in disk.into_iter().chain([data.clone()]).chain(folders) {
             std::fs::create_dir_all(&made).map_err(|error| Trouble::file(&made, error))?;
         }
         let mut lacks = vec![
@@ -378,26 +379,18 @@ fn write_people(folder: &Path, players: usize) -> Result<(), Trouble> {
     std::fs::write(&path, text).map_err(|error| Trouble::file(&path, error))
 }
 
-/// `swarm` itself, and a wrapper by the name of each agent.
+/// A link to the program by the name of each agent, and a wrapper around it.
 fn write_programs(
     options: &Options,
     folder: &Path,
     links: &BTreeMap<(&'static str, Server), Link>,
     shim: Option<&Path>,
 ) -> Result<(), Trouble> {
-    let bin = folder.join("bin");
-    let (real, own) = (options.programs.join("swarm"), bin.join("swarm"));
-    // A program looks for the others beside itself, so it must lie here; a symbolic link would not.
-    if std::fs::hard_link(&real, &own).is_err() {
-        std::fs::copy(&real, &own).map_err(|error| {
-            Trouble::file(&real, format!("{error}; build all programs: cargo build --workspace --bins"))
-        })?;
-    }
+    let (bin, agents) = (folder.join("bin"), folder.join("agents"));
+    let real = swarm_program(options)?;
     for agent in AGENTS.into_iter().chain(["supervisor"]) {
-        let program = options.programs.join(agent);
-        if !program.is_file() {
-            return Err(Trouble::file(&program, "is not there; build all programs: cargo build --workspace --bins"));
-        }
+        let program = agents.join(agent);
+        std::os::unix::fs::symlink(&real, &program).map_err(|error| Trouble::file(&program, error))?;
         let port = |server| links.get(&(agent, server)).map_or(0, |link| link.port);
         let clock = folder.join("clock").join(agent);
         skew::reset(&clock)?;
@@ -425,16 +418,29 @@ fn write_programs(
     Ok(())
 }
 
+fn swarm_program(options: &Options) -> Result<PathBuf, Trouble> {
+    let program = options.programs.join("swarm");
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err(Trouble::file(&program, "is not there; build it: cargo build --package swarm"))
+}
+
 fn start(options: &Options, folder: &Path, data: &Path) -> Result<Child, Trouble> {
     let ready = folder.join("ready.json");
     match std::fs::remove_file(&ready) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Trouble::file(&ready, error)),
         _ => {}
     }
-    let mut command = Command::new(folder.join("bin").join("swarm"));
+    let mut command = Command::new(swarm_program(options)?);
     command.arg("--data-dir").arg(data).args(["up", "--market", "builtin", "--seed", &options.seed.to_string()]);
     command.arg("--config-dir").arg(&options.config_dir).arg("--people").arg(folder.join("people.toml"));
-    command.arg("--ready-file").arg(&ready).args(["--nats-nodes", if options.cluster { "3" } else { "1" }]);
+    command
+        .arg("--programs")
+        .arg(folder.join("bin"))
+        .arg("--ready-file")
+        .arg(&ready)
+        .args(["--nats-nodes", if options.cluster { "3" } else { "1" }]);
     Ok(servers::spawn(Launch {
         command,
         name: "swarm up".to_owned(),

@@ -20,4 +20,4 @@ pub mod specs;
 pub mod stage;
 pub mod up;
 
-pub use specs::specs;
+pub use specs::{process_named, specs};

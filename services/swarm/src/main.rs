@@ -1,5 +1,6 @@
-//! The `swarm` command line.
+//! The `swarm` command line; under the name of an agent, that agent.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -35,6 +36,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    let called = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    if let Some(life) = called.file_name().and_then(|name| name.to_str()).and_then(swarm::process_named) {
+        return life();
+    }
     let arguments = Arguments::parse();
     let ended = match arguments.command {
         Command::Up(args) => swarm::up::command(&args, &arguments.common.data_dir, arguments.common.json),

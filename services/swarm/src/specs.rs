@@ -1,5 +1,7 @@
 //! The ten processes, as data.
 
+use std::process::ExitCode;
+
 use domain::agent::AgentSpec;
 use runtime::Agent;
 
@@ -18,4 +20,23 @@ pub const fn specs() -> [AgentSpec; 10] {
         telegram_jarvis::TelegramJarvis::SPEC,
         jarvis_x::JarvisX::SPEC,
     ]
+}
+
+/// The life of the process that goes by this name, when it is one of the ten: all of them are this one program, so that they
+/// share its text in memory, and the name it is started under says which one it is.
+#[must_use]
+pub fn process_named(name: &str) -> Option<fn() -> ExitCode> {
+    Some(match name {
+        supervisor::NAME => supervisor::process::main,
+        treasury::NAME => treasury::process::main,
+        online_trading::NAME => online_trading::process::main,
+        dexter::NAME => dexter::process::main,
+        launchpad_governor::NAME => launchpad_governor::process::main,
+        buy_bot::NAME => buy_bot::process::main,
+        monitor::NAME => monitor::process::main,
+        reflector::NAME => reflector::process::main,
+        telegram_jarvis::NAME => telegram_jarvis::process::main,
+        jarvis_x::NAME => jarvis_x::process::main,
+        _ => return None,
+    })
 }

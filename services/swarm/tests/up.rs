@@ -1,5 +1,4 @@
-//! `swarm up` as a whole: real servers, real agents, real signals. Needs the programs of all agents beside this one:
-//! `cargo build --workspace --bins`, which `make test` does first.
+//! `swarm up` as a whole: real servers, real agents, real signals. All agents are the one program.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;

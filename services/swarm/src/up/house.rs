@@ -248,6 +248,22 @@ fn write_files(
     Ok(files)
 }
 
+/// A link to this program by the name of each agent: the name tells the program which one it is, and a person in `ps`.
+fn write_programs(run_dir: &Path) -> Result<PathBuf, UpError> {
+    let own = std::env::current_exe().map_err(|error| UpError::file(Path::new("swarm"), error))?;
+    let folder = run_dir.join("bin");
+    std::fs::create_dir_all(&folder).map_err(|error| UpError::file(&folder, error))?;
+    for spec in specs() {
+        let link = folder.join(spec.name);
+        match std::fs::remove_file(&link) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(UpError::file(&link, error)),
+            _ => {}
+        }
+        std::os::unix::fs::symlink(&own, &link).map_err(|error| UpError::file(&link, error))?;
+    }
+    Ok(folder)
+}
+
 fn plan(
     args: &UpArgs,
     data_dir: &Path,
@@ -257,18 +273,21 @@ fn plan(
     keys: &Keys,
     secrets: &Secrets,
 ) -> Result<PlannedAgent, UpError> {
-    let own = std::env::current_exe().map_err(|error| UpError::file(Path::new("swarm"), error))?;
-    let programs = own.parent().unwrap_or(Path::new("."));
     let run_dir = data_dir.join("run");
+    let own_programs;
+    let programs = match &args.programs {
+        Some(folder) => folder,
+        None => {
+            own_programs = write_programs(&run_dir)?;
+            &own_programs
+        }
+    };
     let text = |path: &Path| path.display().to_string();
     let mut agents = Vec::new();
     for spec in specs() {
         let program = programs.join(spec.name);
         if !program.is_file() {
-            return Err(UpError::file(
-                &program,
-                "the program is not there; build all of them: cargo build --workspace",
-            ));
+            return Err(UpError::file(&program, "the program is not there; leave --programs out to run this one"));
         }
         let mut env = BTreeMap::from([
             ("SWARM_NATS_URL".to_owned(), nats.urls()),

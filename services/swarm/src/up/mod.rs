@@ -55,6 +55,9 @@ pub struct UpArgs {
     /// data folder has, 1 in a new one.
     #[arg(long, value_name = "NODES", value_parser = clap::builder::PossibleValuesParser::new(["1", "3"]).map(|text| if text == "3" { 3_u8 } else { 1 }))]
     pub nats_nodes: Option<u8>,
+    /// Folder with a program by the name of each agent, to be started instead of this one: wrappers that set an environment.
+    #[arg(long, value_name = "DIR")]
+    pub programs: Option<PathBuf>,
     /// End by itself after so many seconds.
     #[arg(long = "for", value_name = "SECONDS")]
     pub for_s: Option<u64>,

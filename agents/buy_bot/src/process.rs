@@ -1,10 +1,12 @@
-//! The buy_bot process.
+//! The process of `buy_bot`.
 
 use std::process::ExitCode;
 
-use buy_bot::{BuyBot, config};
+use crate::{BuyBot, config};
 
-fn main() -> ExitCode {
+/// Its whole life, from its environment to its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
     runtime::main(|process| {
         let (planner, strategies) = config::load(&process.config_dir)?;
         BuyBot::new(planner, &strategies).resume(process.data_dir.join("buy_bot_holdings.json"))

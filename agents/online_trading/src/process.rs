@@ -1,11 +1,13 @@
-//! The exchange desk's process.
+//! The process of `online_trading`.
 
 use std::process::ExitCode;
 
-use online_trading::Desk;
-use online_trading::config::Config;
+use crate::Desk;
+use crate::config::Config;
 
-fn main() -> ExitCode {
+/// Its whole life, from its environment to its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
     runtime::main(|process| {
         let keys = std::env::var_os("SWARM_PERMIT_PUBLIC_KEYS_FILE").map(std::path::PathBuf::from);
         let market = std::env::var("SWARM_MARKET").ok();

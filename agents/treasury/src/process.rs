@@ -1,11 +1,13 @@
-//! The treasury process.
+//! The process of `treasury`.
 
 use std::process::ExitCode;
 
-use treasury::Treasury;
-use treasury::config::Config;
+use crate::Treasury;
+use crate::config::Config;
 
-fn main() -> ExitCode {
+/// Its whole life, from its environment to its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
     runtime::main(|process| {
         let key_file = std::env::var_os("SWARM_PERMIT_KEY_FILE").map(std::path::PathBuf::from);
         let config = Config::load(&process.config_dir, key_file.as_deref()).map_err(runtime::ConfigFaults)?;

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
-use telegram_jarvis::TelegramJarvis;
+use crate::TelegramJarvis;
 
-fn main() -> ExitCode {
+/// Its whole life, from its environment to its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
     runtime::main(|_process| Ok(TelegramJarvis::default()))
 }

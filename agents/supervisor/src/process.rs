@@ -1,11 +1,13 @@
-//! The supervisor process.
+//! The process of `supervisor`.
 
 use std::process::ExitCode;
 
-use supervisor::Supervisor;
-use supervisor::config::load;
+use crate::Supervisor;
+use crate::config::load;
 
-fn main() -> ExitCode {
+/// Its whole life, from its environment to its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
     runtime::main(|process| {
         let file = |name: &str| std::env::var_os(name).map(std::path::PathBuf::from);
         let (plan, key) = (file("SWARM_PLAN"), file("SWARM_ANCHOR_KEY_FILE"));

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
-use launchpad_governor::LaunchpadGovernor;
+use crate::LaunchpadGovernor;
 
-fn main() -> ExitCode {
+/// Its whole life, from its environment to its exit code.
+#[must_use]
+pub fn main() -> ExitCode {
     runtime::main(|_process| Ok(LaunchpadGovernor::default()))
 }
