@@ -215,8 +215,10 @@ impl Fate {
             let strike = self.any();
             let is_free = !busy.contains(&strike.target) && self.has_room(&strike);
             if is_free {
+                // Who is held so long that it is taken for hung dies some time in that.
+                let dies_by = Instant::now() + strike.fault.lasts();
                 for target in worn_by(&strike) {
-                    self.restarts.entry(target).or_default().push(Instant::now());
+                    self.restarts.entry(target).or_default().push(dies_by);
                 }
                 return Some(strike);
             }
@@ -359,6 +361,26 @@ mod tests {
         assert!(fate.is_worn());
         fate.new_life();
         assert!(!fate.is_worn());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_minute_of_an_agent_that_is_held_begins_with_its_death() {
+        let mut fate = fate(1);
+        let held = loop {
+            tokio::time::advance(MINUTE).await;
+            fate.new_life();
+            let Some(strike) = fate.draw(&[]) else { continue };
+            if matches!((strike.target, strike.fault), (Target::Agent(_), Fault::Stop(time)) if time.as_secs() >= LONG_STOP_S)
+            {
+                break strike;
+            }
+        };
+        let kill = Strike { target: held.target, fault: Fault::Kill };
+        fate.restarts.entry(held.target).or_default().push(Instant::now() + held.fault.lasts());
+        tokio::time::advance(held.fault.lasts() + MINUTE.mul_f64(0.9)).await;
+        assert!(!fate.has_room(&kill));
+        tokio::time::advance(MINUTE.mul_f64(0.2)).await;
+        assert!(fate.has_room(&kill));
     }
 
     #[tokio::test(start_paused = true)]
