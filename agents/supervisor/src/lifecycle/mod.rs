@@ -106,7 +106,7 @@ pub async fn run(plan: Plan, shared: Arc<Shared>, work: Work) -> Result<(), Hand
     for planned in plan.agents {
         let process = Process::adopt(&plan.run_dir, &planned.name);
         if let Some(found) = &process {
-            tracing::info!(agent = planned.name, pid = found.pid(), "adopted");
+            tracing::info!(process = planned.name, pid = found.pid(), "adopted");
             shared.registry.started(&planned.name, found.pid(), found.boot_id(), Instant::now());
         }
         let is_resumed = std::env::var_os("SWARM_RESUMED").is_some();
@@ -154,7 +154,7 @@ async fn watch(run_dir: &std::path::Path, slots: &mut [Slot], shared: &Shared, w
                 Ok(()) => {}
                 Err(HandleError::Fatal(text)) => return Err(HandleError::Fatal(text)),
                 // Beginning anew would forget pauses and quarantines.
-                Err(error) => tracing::warn!(agent = slot.planned.name, %error, "looked at again"),
+                Err(error) => tracing::warn!(process = slot.planned.name, %error, "looked at again"),
             }
         }
         first = false;
@@ -183,13 +183,13 @@ async fn look(
         match process.ended() {
             Some(how) => cause = how,
             None if shared.registry.is_hung(&name, Instant::now(), STARTING_FOR, DEAF_AFTER) => {
-                tracing::error!(agent = name, "no sign of life; killed");
+                tracing::error!(process = name, "no sign of life; killed");
                 process.kill();
                 cause = "hung".to_owned();
             }
             None => return Ok(()),
         }
-        tracing::warn!(agent = name, cause, "ended");
+        tracing::warn!(process = name, cause, "ended");
         slot.process = None;
         shared.registry.ended(&name, &cause);
         if !uses_up_a_restart(&cause) {
@@ -238,13 +238,13 @@ async fn start(run_dir: &std::path::Path, slot: &mut Slot, shared: &Shared, work
     let boot_id = BootId(runtime::clock::new_id(work.clock.as_ref()));
     match Process::start(run_dir, &slot.planned, boot_id) {
         Ok(process) => {
-            tracing::info!(agent = slot.planned.name, pid = process.pid(), "started");
+            tracing::info!(process = slot.planned.name, pid = process.pid(), "started");
             shared.registry.started(&slot.planned.name, process.pid(), boot_id, Instant::now());
             slot.process = Some(process);
             Ok(())
         }
         Err(error) => {
-            tracing::error!(agent = slot.planned.name, %error, program = %slot.planned.program.display(), "can't be started");
+            tracing::error!(process = slot.planned.name, %error, program = %slot.planned.program.display(), "can't be started");
             slot.next_start = Instant::now() + NOT_STARTED_PAUSE;
             record(work, &slot.planned.name, "not started").await
         }
@@ -285,7 +285,7 @@ async fn record(work: &Work, agent: &str, cause: &str) -> Result<(), HandleError
 async fn quarantine(slot: &mut Slot, shared: &Shared, work: &Work, window: windows::Window) -> Result<(), HandleError> {
     let name = slot.planned.name.clone();
     let reason = format!("{} restarts in {} s", window.restarts, window.within_ms / 1_000);
-    tracing::error!(agent = name, reason, "quarantined until a person starts the swarm again");
+    tracing::error!(process = name, reason, "quarantined until a person starts the swarm again");
     shared.registry.quarantined(&name, &reason);
     let mut unit = work.begin(nobody()).await?;
     let now = unit.now().await?;
@@ -348,7 +348,7 @@ async fn end_all(slots: &mut [&mut Slot], within: Duration) {
     if waited.await.is_err() {
         for slot in slots.iter_mut() {
             if let Some(process) = slot.process.as_mut().filter(|p| p.is_running()) {
-                tracing::error!(agent = slot.planned.name, "did not drain in time; killed");
+                tracing::error!(process = slot.planned.name, "did not drain in time; killed");
                 process.kill();
             }
         }

@@ -43,7 +43,7 @@ impl PersonsStart {
             };
             let before = self.before.as_ref().and_then(|before| before.get(name));
             if !store::supervision::declare_over(&mut unit, before, &declared).await? {
-                tracing::warn!(agent = name, "declared anew before the start was stored; that stays");
+                tracing::warn!(process = name, "declared anew before the start was stored; that stays");
             }
         }
         record.commit(unit, nobody(), Vec::new()).await
