@@ -93,7 +93,18 @@ pub fn parse_plain(text: &str) -> Result<Decimal, MoneyError> {
 }
 
 fn bounded(value: Decimal) -> Result<Decimal, MoneyError> {
-    if value.abs() > Decimal::from(MAX_MAGNITUDE) { Err(MoneyError::OutOfRange) } else { Ok(value) }
+    // With 17 decimals or more, 96 bits hold nothing larger.
+    let is_bounded = value.scale() >= 17
+        || value.mantissa().unsigned_abs()
+            <= u128::from(MAX_MAGNITUDE.unsigned_abs()) * u128::from(10_u64.pow(value.scale()));
+    if is_bounded { Ok(value) } else { Err(MoneyError::OutOfRange) }
+}
+
+/// The order of decimals. Most that meet have one scale (an exchange writes all prices of an instrument alike) and compare
+/// as integers.
+#[inline]
+fn compare(one: Decimal, other: Decimal) -> Ordering {
+    if one.scale() == other.scale() { one.mantissa().cmp(&other.mantissa()) } else { one.cmp(&other) }
 }
 
 /// Canonical decimal text: no exponent, no trailing zeros, `0` for zero.
@@ -106,8 +117,22 @@ pub fn canonical_text(value: Decimal) -> String {
 macro_rules! amount {
     ($(#[$meta:meta])* $name:ident) => {
         $(#[$meta])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash)]
         pub struct $name(Decimal);
+
+        impl Ord for $name {
+            #[inline]
+            fn cmp(&self, other: &Self) -> Ordering {
+                compare(self.0, other.0)
+            }
+        }
+
+        impl PartialOrd for $name {
+            #[inline]
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
 
         impl $name {
             /// The plain decimal.
@@ -264,7 +289,7 @@ impl Price {
     /// # Errors
     /// [`MoneyError::NotPositive`], [`MoneyError::OutOfRange`].
     pub fn new(value: Decimal) -> Result<Self, MoneyError> {
-        if value <= Decimal::ZERO {
+        if value.is_zero() || value.is_sign_negative() {
             return Err(MoneyError::NotPositive);
         }
         bounded(value).map(Self)
@@ -318,7 +343,7 @@ impl Quantity {
     /// # Errors
     /// [`MoneyError::Negative`], [`MoneyError::OutOfRange`].
     pub fn new(value: Decimal) -> Result<Self, MoneyError> {
-        if value < Decimal::ZERO {
+        if value.is_sign_negative() && !value.is_zero() {
             return Err(MoneyError::Negative);
         }
         bounded(value).map(Self)
@@ -393,6 +418,35 @@ fn floor_multiple(value: Decimal, unit: Decimal) -> Option<Decimal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn decimal() -> impl Strategy<Value = Decimal> {
+        let scale = prop_oneof![0..=28_u32, 7..=9_u32, 15..=18_u32];
+        let mantissa =
+            prop_oneof![-(1_i128 << 95)..1_i128 << 95, -2_000_i128..2_000, -20_i128.pow(12)..20_i128.pow(12)];
+        let near = (0..=16_u32, -2_i128..=2, any::<bool>()).prop_map(|(scale, off, is_negative)| {
+            let limit = Decimal::from_i128_with_scale(i128::from(MAX_MAGNITUDE) * 10_i128.pow(scale) + off, scale);
+            if is_negative { -limit } else { limit }
+        });
+        prop_oneof![4 => (mantissa, scale).prop_map(|(m, s)| Decimal::from_i128_with_scale(m, s)), 1 => near]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        #[test]
+        fn amounts_are_ordered_as_their_decimals(one in decimal(), other in decimal()) {
+            prop_assert_eq!(compare(one, other), one.cmp(&other), "{} {}", one, other);
+        }
+
+        #[test]
+        fn bounds_and_signs_are_those_of_the_decimals(value in decimal()) {
+            let limit = Decimal::from(MAX_MAGNITUDE);
+            prop_assert_eq!(Usd::new(value).is_ok(), value.abs() <= limit, "{}", value);
+            prop_assert_eq!(Price::new(value).is_ok(), value > Decimal::ZERO && value <= limit, "{}", value);
+            prop_assert_eq!(Quantity::new(value).is_ok(), value >= Decimal::ZERO && value <= limit, "{}", value);
+        }
+    }
 
     #[test]
     fn only_plain_decimals_pass() {
