@@ -71,7 +71,7 @@ impl PostgresServer {
         if !cluster.join("PG_VERSION").is_file() {
             make_cluster(programs, options, &folder, &cluster, owner)?;
         }
-        wait_for_the_last(&cluster);
+        wait_for_the_last(&cluster, LAST_PATIENCE);
         let child = run(programs, options, &folder, &cluster, owner)?;
         Ok(Self {
             child,
@@ -217,22 +217,29 @@ fn make_cluster(
     }
 }
 
-/// A server whose starter was killed is ending and holds the cluster for a moment more. Its lock file names its process
-/// on the first line; what still runs after that time is for the new server to refuse.
-fn wait_for_the_last(cluster: &Path) {
-    let holder = || -> Option<u32> {
-        std::fs::read_to_string(cluster.join("postmaster.pid")).ok()?.lines().next()?.trim().parse().ok()
-    };
+/// A server whose starter was killed is ending and holds the cluster for a moment more; so do the sessions of a server that
+/// was killed, each until it notices, and a new server refuses to start beside them. What still runs after that time is
+/// for the new server to name. `true`: nobody holds it.
+fn wait_for_the_last(cluster: &Path, patience: Duration) -> bool {
     let started = Instant::now();
-    while started.elapsed() < LAST_PATIENCE {
-        let runs = holder().is_some_and(|pid| {
-            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres")
-        });
-        if !runs {
-            return;
+    while !holders(cluster).is_empty() {
+        if started.elapsed() >= patience {
+            return false;
         }
         std::thread::sleep(LOOK_EVERY);
     }
+    true
+}
+
+/// Every process of PostgreSQL in this cluster: all of them work in its folder.
+fn holders(cluster: &Path) -> Vec<u32> {
+    let Ok(cluster) = cluster.canonicalize() else { return Vec::new() };
+    let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let holds = |pid: &u32| {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "postgres")
+            && std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|folder| folder == cluster)
+    };
+    processes.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(holds).collect()
 }
 
 fn run(
@@ -354,6 +361,43 @@ mod tests {
             assert!(!takes_logins(options.port));
         }
         assert!(!folder.path().join("pg/superuser.password").exists());
+    }
+
+    #[test]
+    fn a_server_that_was_killed_starts_again_when_its_last_session_is_gone() {
+        let folder = open_tempdir();
+        let programs = Programs::usual().unwrap();
+        let options = options(folder.path(), Durability::Throwaway);
+        let mut server = PostgresServer::start(&programs, &options).unwrap();
+        let psql = programs.postgres_bin.join("psql");
+        let mut session = Command::new(psql)
+            .arg(server.admin_url("postgres"))
+            .args(["-c", "select pg_sleep(600)"])
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let cluster = folder.path().join("pg/cluster");
+        let asleep = || {
+            let sleeps = |pid: &u32| {
+                let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                line.starts_with(b"postgres: postgres postgres ") && line.windows(6).any(|part| part == b"SELECT")
+            };
+            holders(&cluster).into_iter().find(sleeps)
+        };
+        let backend = loop {
+            match asleep() {
+                Some(pid) => break nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap()),
+                None => assert!(session.try_wait().unwrap().is_none(), "psql ended"),
+            }
+            std::thread::sleep(LOOK_EVERY);
+        };
+        nix::sys::signal::kill(backend, Signal::SIGSTOP).unwrap();
+        server.child().kill().unwrap();
+        assert!(!wait_for_the_last(&cluster, Duration::ZERO), "a session still holds the cluster");
+        nix::sys::signal::kill(backend, Signal::SIGCONT).unwrap();
+        let again = PostgresServer::start(&programs, &options).unwrap();
+        session.wait().unwrap();
+        assert!(asks(&programs, &again.admin_url("postgres")));
     }
 
     #[test]
