@@ -28,6 +28,8 @@ use tokio::task::JoinHandle;
 
 /// Below the time after which the first of nine agents would be heard through a queue of hanging transactions.
 const BOUND: Duration = Duration::from_secs(20);
+/// Whose clock is an hour fast.
+const FAST: &str = "c";
 const AGENTS: [&str; 9] = ["a", "b", "c", "d", "e", "f", "g", "h", "i"];
 
 /// A program that lives until it is told to end.
@@ -112,8 +114,9 @@ impl House {
                 draining: false,
             };
             let name = format!("{} {progress}", beat.agent);
+            let made_at = SystemClock.now().plus_ms(if beat.agent == FAST { 3_600_000 } else { 0 });
             let envelope = Envelope {
-                header: build::root_header(&name, &beat.agent, SystemClock.now()),
+                header: build::root_header(&name, &beat.agent, made_at),
                 subject: Subject::heartbeat(agent["agent"].as_str().unwrap()),
                 payload: Payload::Heartbeat(beat),
             };

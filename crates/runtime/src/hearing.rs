@@ -4,7 +4,9 @@ use bus::Raw;
 use bus::codec::{self, Arrival};
 use domain::ids::UserId;
 use domain::message::{Envelope, Payload};
+use domain::reject::Reject;
 use domain::subject::{Route, Subject};
+use domain::time::UnixMs;
 use tokio::time::{Duration, Instant};
 use tracing::Instrument;
 
@@ -67,7 +69,7 @@ pub(crate) async fn hear<A: Agent>(engine: Engine<A>, filter: String, ear: Ear) 
 async fn heard<A: Agent>(engine: &Engine<A>, raw: &Raw, ear: Ear) {
     let core = &engine.core;
     let now = core.now();
-    let mut input = match codec::decode(raw, &Arrival { stream: "", stream_seq: 0, published_at: now }, now) {
+    let mut input = match read(raw, now) {
         Ok(input) => input,
         Err(reject) => {
             tracing::warn!(
@@ -105,6 +107,15 @@ async fn heard<A: Agent>(engine: &Engine<A>, raw: &Raw, ear: Ear) {
             "another payload than its subject carries"
         ),
     }
+}
+
+/// Reads what was heard. A heartbeat says that somebody lives, whatever his clock or ours says.
+fn read(raw: &Raw, now: UnixMs) -> Result<Envelope, Reject> {
+    let input = codec::read(raw, &Arrival { stream: "", stream_seq: 0, published_at: now })?;
+    if input.subject.route() != Route::Heartbeat {
+        codec::in_time(&input, now)?;
+    }
+    Ok(input)
 }
 
 /// Hands a passing input to the handler. It is not kept: what matters of it is in tables or comes again.

@@ -31,6 +31,8 @@ use crate::{http, intake, logs, meters, pulse};
 const EXIT_CONFIG: u8 = 64;
 /// Exit code for a server that can't be reached at the start: EX_UNAVAILABLE.
 const EXIT_UNAVAILABLE: u8 = 69;
+/// Exit code of a process that lost its supervisor, or the way to it: EX_TEMPFAIL.
+const EXIT_ORPHANED: u8 = 75;
 /// Exit code for everything else: EX_SOFTWARE.
 const EXIT_FAILED: u8 = 70;
 /// How long the start waits for the store.
@@ -62,6 +64,9 @@ pub enum RunError {
     /// The agent said that it must not go on.
     #[error("agent: {0}")]
     Agent(String),
+    /// The supervisor was not heard, though it may live behind a broker or a link that is down.
+    #[error("no supervisor for {} s: drained", pulse::ORPHANED_AFTER.as_secs())]
+    Orphaned,
     /// Work was still in hand when the drain's time was up; it will be delivered again.
     #[error("the drain took longer than {} s", (DRAIN_WORK + DRAIN_OUTBOX).as_secs())]
     DrainTimedOut,
@@ -72,6 +77,7 @@ impl RunError {
         match self {
             Self::Config(_) => EXIT_CONFIG,
             Self::Unreachable(_) => EXIT_UNAVAILABLE,
+            Self::Orphaned => EXIT_ORPHANED,
             Self::Bus(_) | Self::Agent(_) | Self::DrainTimedOut => EXIT_FAILED,
         }
     }

@@ -25,7 +25,7 @@ const TURN_EVERY: Duration = Duration::from_secs(4);
 /// A store that does not answer a ping by then is down.
 pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Without a supervisor for this long a supervised process drains.
-const ORPHANED_AFTER: Duration = Duration::from_secs(15);
+pub(crate) const ORPHANED_AFTER: Duration = Duration::from_secs(15);
 /// An async runtime that does not turn for this long hangs.
 const HUNG_AFTER: Duration = Duration::from_secs(20);
 /// Between clean-ups of the inbox.
@@ -127,8 +127,7 @@ pub(crate) async fn supervisor(core: Arc<Core>) {
     loop {
         every.tick().await;
         if core.vitals.supervisor_silence() > ORPHANED_AFTER && !core.shutdown.is_cancelled() {
-            tracing::warn!("no supervisor for {} s: draining", ORPHANED_AFTER.as_secs());
-            core.shutdown.cancel();
+            core.fail(RunError::Orphaned);
         }
     }
 }

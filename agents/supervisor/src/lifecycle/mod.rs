@@ -228,10 +228,11 @@ async fn look(
     start(run_dir, slot, shared, work).await
 }
 
-/// A process that could not reach NATS or the store at its start says so (`exit 69`) and ends. That is an outage, maybe only
-/// of its own link, and nobody's fault: it is started again until it can, as everybody waits who ran before.
+/// A process that could not reach NATS or the store at its start says so (`exit 69`) and ends, and so does one that did not
+/// hear us for a while (`exit 75`). That is an outage, maybe only of its own link, or our own silence, and no fault of
+/// that process: it is started again until it can, as everybody waits who ran before.
 fn uses_up_a_restart(cause: &str) -> bool {
-    cause != "exit 69"
+    !matches!(cause, "exit 69" | "exit 75")
 }
 
 async fn start(run_dir: &std::path::Path, slot: &mut Slot, shared: &Shared, work: &Work) -> Result<(), HandleError> {
@@ -395,9 +396,14 @@ mod tests {
 
     #[test]
     fn an_outage_at_the_start_uses_up_no_restart() {
-        for (cause, counts) in
-            [("exit 69", false), ("exit 70", true), ("exit 0", true), ("signal 9", true), ("hung", true)]
-        {
+        for (cause, counts) in [
+            ("exit 69", false),
+            ("exit 75", false),
+            ("exit 70", true),
+            ("exit 0", true),
+            ("signal 9", true),
+            ("hung", true),
+        ] {
             assert_eq!(uses_up_a_restart(cause), counts, "{cause}");
         }
     }
