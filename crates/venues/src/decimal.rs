@@ -9,7 +9,7 @@ use rust_decimal::Decimal;
 /// Digits that surely fit 64 bits.
 const FAST_DIGITS: usize = 18;
 
-/// Reads `digits[.digits]`; `None` for anything else. Ordinary lengths take one pass; longer ones the strict parser.
+/// Reads `digits[.digits]`, however large; `None` for anything else. Ordinary lengths take one pass; longer ones the strict parser.
 pub(crate) fn parse(text: &str) -> Option<Decimal> {
     let bytes = text.as_bytes();
     if bytes.len() > FAST_DIGITS + 1 {

@@ -256,7 +256,8 @@ impl Filters {
 
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Decimal, D::Error> {
     let text = String::deserialize(deserializer)?;
-    decimal::parse(&text).ok_or_else(|| serde::de::Error::custom("not a decimal"))
+    let amount = decimal::quantity(&text).ok_or_else(|| serde::de::Error::custom("not a decimal up to a trillion"))?;
+    Ok(amount.value())
 }
 
 #[derive(Deserialize)]
