@@ -112,6 +112,31 @@ async fn any_history_of_changes_reads_back_as_the_book_in_memory() {
     }
 }
 
+/// A permit's changes come together and are written in one statement, with and without a human.
+#[tokio::test]
+async fn what_a_permit_changes_reads_back_as_the_book_in_memory() {
+    let world = World::new().await;
+    let db = world.login("treasury").await;
+    let user = account(&db, "anna").await;
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut book = Book::open(user, Usd::dollars(10_000), T0);
+    for first in [0, 9] {
+        let mut of_kind =
+            |wanted: fn(&Change) -> bool| (first..first + 9).map(|n| change(&mut rng, n, T0)).find(wanted).unwrap();
+        let reservation = of_kind(|change| matches!(change, Change::Reservation(_)));
+        let permit = of_kind(|change| matches!(change, Change::Permit(_)));
+        let unapproved = of_kind(|change| matches!(change, Change::Unapproved(_)));
+        let changes = if first == 0 { vec![reservation, permit] } else { vec![reservation, permit, unapproved] };
+        changes.iter().for_each(|change| apply(&mut book, change));
+        let mut unit = db.begin().await.unwrap();
+        ledger::apply(&mut unit, user, &changes, T0).await.unwrap();
+        unit.commit().await.unwrap();
+        let mut unit = db.begin().await.unwrap();
+        let stored = ledger::read_book(&mut unit, user, T0, WINDOW_MS, WINDOW_MS).await.unwrap();
+        assert_eq!(stored.as_ref(), Some(&book), "{} changes", changes.len());
+    }
+}
+
 #[tokio::test]
 async fn what_left_its_window_is_not_loaded() {
     let world = World::new().await;
