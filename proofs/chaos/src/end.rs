@@ -18,6 +18,9 @@ use crate::tracker::{End, Tracker};
 
 /// How long what is still on its way may take: a permit lives 60 s, a dead letter waits through a few redeliveries.
 const DRAIN_WITHIN: Duration = Duration::from_secs(180);
+/// The desk looks for an order that it may have sent until 10 s after the order's own end, which for one that a human decided
+/// is up to a quarter of an hour after its signal.
+const LOOKED_FOR_MS: i64 = 10_000;
 /// How often is told what is waited for.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 /// How long the audit may take to have every head anchored.
@@ -30,7 +33,15 @@ const ANCHORED_WITHIN: Duration = Duration::from_secs(30);
 pub async fn drain(house: &Arc<House>, load: &Load, tracker: &Tracker) -> Result<Duration, Trouble> {
     let started = Instant::now();
     let mut tell = started + TELL_EVERY;
-    let settled = wait_for(DRAIN_WITHIN, async || {
+    let looked_for = looked_for(house).await?;
+    if looked_for > Duration::ZERO {
+        eprintln!(
+            "-- an order that may be on its way to the venue is looked for up to {} s more",
+            looked_for.as_secs()
+        );
+    }
+    let within = DRAIN_WITHIN + looked_for;
+    let settled = wait_for(within, async || {
         load.say_no_to_all().await;
         let waiting = match waiting(house, tracker).await {
             Ok(waiting) if waiting.is_empty() => return true,
@@ -45,9 +56,21 @@ pub async fn drain(house: &Arc<House>, load: &Load, tracker: &Tracker) -> Result
     })
     .await;
     if !settled {
-        eprintln!("not everything ended within {} s; the checks say what", DRAIN_WITHIN.as_secs());
+        eprintln!("not everything ended within {} s; the checks say what", within.as_secs());
     }
     Ok(started.elapsed())
+}
+
+/// How long until the desk gives up the last order that the venue may not have got.
+async fn looked_for(house: &House) -> Result<Duration, Trouble> {
+    let ms: Option<i64> = sqlx::query_scalar(
+        "SELECT max((envelope->>'valid_until')::bigint + $1 - (extract(epoch FROM now()) * 1000)::bigint)
+         FROM orders WHERE state IN ('open', 'unknown')",
+    )
+    .bind(LOOKED_FOR_MS)
+    .fetch_one(house.db().pool())
+    .await?;
+    Ok(Duration::from_millis(ms.and_then(|ms| u64::try_from(ms).ok()).unwrap_or(0)))
 }
 
 /// What is not over: orders, permits, questions, fills that are not posted, messages, signals.
