@@ -10,7 +10,9 @@ use domain::time::UnixMs;
 use rails::book::{
     Book, Breaker, Change, DayBaseline, PermitStamp, Position, Reservation, ReservationState, Unapproved,
 };
-use sqlx::postgres::PgRow;
+use sqlx::Postgres;
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
 
 use super::PgUnit;
 use super::value::{Reader, Stamp};
@@ -213,8 +215,14 @@ macro_rules! upsert_reservation {
     };
 }
 
-async fn put_reservation(unit: &mut PgUnit, user: UserId, row: &Reservation, now: UnixMs) -> Result<(), StoreError> {
-    sqlx::query(upsert_reservation!())
+/// A statement that holds `upsert_reservation!`, whose parameters are $1 to $11.
+fn of_reservation<'q>(
+    sql: &'static str,
+    user: UserId,
+    row: &'q Reservation,
+    now: UnixMs,
+) -> Query<'q, Postgres, PgArguments> {
+    sqlx::query(sql)
         .bind(user.0)
         .bind(row.order_id.0)
         .bind(row.instrument.venue.name())
@@ -226,8 +234,10 @@ async fn put_reservation(unit: &mut PgUnit, user: UserId, row: &Reservation, now
         .bind(state_word(row.state))
         .bind(Stamp(row.expires_at))
         .bind(Stamp(now))
-        .execute(unit.conn())
-        .await?;
+}
+
+async fn put_reservation(unit: &mut PgUnit, user: UserId, row: &Reservation, now: UnixMs) -> Result<(), StoreError> {
+    of_reservation(upsert_reservation!(), user, row, now).execute(unit.conn()).await?;
     Ok(())
 }
 
@@ -257,36 +267,26 @@ async fn put_permit(
     notional: Option<&Unapproved>,
     now: UnixMs,
 ) -> Result<(), StoreError> {
-    sqlx::query(concat!(
+    let sql = concat!(
         "WITH reserved AS (",
         upsert_reservation!(),
         "), stamped AS (
            INSERT INTO permit_stamps (user_id, order_id, at, risk_increasing) VALUES ($1, $12, $13, $14))
          INSERT INTO unapproved_notionals (user_id, order_id, venue, symbol, side, notional, at)
          SELECT $1, $15, $16, $17, $18, $19, $20 WHERE $15 IS NOT NULL"
-    ))
-    .bind(user.0)
-    .bind(row.order_id.0)
-    .bind(row.instrument.venue.name())
-    .bind(row.instrument.symbol.as_str())
-    .bind(row.side.word())
-    .bind(row.reduce_only)
-    .bind(row.remaining.value())
-    .bind(row.worst_price.value())
-    .bind(state_word(row.state))
-    .bind(Stamp(row.expires_at))
-    .bind(Stamp(now))
-    .bind(stamp.order_id.0)
-    .bind(Stamp(stamp.at))
-    .bind(stamp.risk_increasing)
-    .bind(notional.map(|row| row.order_id.0))
-    .bind(notional.map(|row| row.instrument.venue.name()))
-    .bind(notional.map(|row| row.instrument.symbol.as_str()))
-    .bind(notional.map(|row| row.side.word()))
-    .bind(notional.map(|row| row.notional.value()))
-    .bind(notional.map(|row| Stamp(row.at)))
-    .execute(unit.conn())
-    .await?;
+    );
+    of_reservation(sql, user, row, now)
+        .bind(stamp.order_id.0)
+        .bind(Stamp(stamp.at))
+        .bind(stamp.risk_increasing)
+        .bind(notional.map(|row| row.order_id.0))
+        .bind(notional.map(|row| row.instrument.venue.name()))
+        .bind(notional.map(|row| row.instrument.symbol.as_str()))
+        .bind(notional.map(|row| row.side.word()))
+        .bind(notional.map(|row| row.notional.value()))
+        .bind(notional.map(|row| Stamp(row.at)))
+        .execute(unit.conn())
+        .await?;
     Ok(())
 }
 
