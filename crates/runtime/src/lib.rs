@@ -36,6 +36,6 @@ pub use config::{ConfigFaults, ProcessConfig};
 pub use grid::{USUALLY, grid};
 pub use market::MarketView;
 pub use means::{Means, Record};
-pub use process::{RunError, main, run, run_by};
+pub use process::{EXIT_ORPHANED, EXIT_UNAVAILABLE, RunError, main, run, run_by};
 pub use tokio_util::sync::CancellationToken;
 pub use work::Work;

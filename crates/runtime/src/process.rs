@@ -30,9 +30,9 @@ use crate::{http, intake, logs, meters, pulse};
 /// Exit code for a configuration that can't be used: EX_USAGE.
 const EXIT_CONFIG: u8 = 64;
 /// Exit code for a server that can't be reached at the start: EX_UNAVAILABLE.
-const EXIT_UNAVAILABLE: u8 = 69;
+pub const EXIT_UNAVAILABLE: u8 = 69;
 /// Exit code of a process that lost its supervisor, or the way to it: EX_TEMPFAIL.
-const EXIT_ORPHANED: u8 = 75;
+pub const EXIT_ORPHANED: u8 = 75;
 /// Exit code for everything else: EX_SOFTWARE.
 const EXIT_FAILED: u8 = 70;
 /// How long the start waits for the store.
@@ -73,7 +73,9 @@ pub enum RunError {
 }
 
 impl RunError {
-    const fn exit_code(&self) -> u8 {
+    /// What the process ends with; its supervisor tells an outage from a fault by it.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => EXIT_CONFIG,
             Self::Unreachable(_) => EXIT_UNAVAILABLE,

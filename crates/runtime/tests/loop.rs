@@ -115,11 +115,16 @@ impl House {
     }
 
     async fn start_by(&self, clock: impl Clock + 'static) -> Running {
+        self.start_as(clock, false).await
+    }
+
+    async fn start_as(&self, clock: impl Clock + 'static, is_supervised: bool) -> Running {
         let run_dir = servers::fresh_folder("run");
         let vars = [
             ("SWARM_NATS_URL", self.nats.url()),
             ("SWARM_PG_URL", self.role_url()),
             ("SWARM_RUN_DIR", run_dir.display().to_string()),
+            ("SWARM_SUPERVISED", u8::from(is_supervised).to_string()),
         ];
         let vars = vars.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let (config, faults) = ProcessConfig::check(&vars, true);
@@ -427,6 +432,15 @@ async fn what_was_handled_and_comes_again_after_its_end_is_no_dead_letter() {
     wait_until(BOUND, "the second delivery settled", || async { house.waiting().await == 0 }).await;
     assert_eq!((house.calls(), house.messages("DLQ", "dlq.>").await), (1, 0));
     running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_loses_the_supervisor_drains_and_ends_as_of_an_outage() {
+    let house = House::new(Script::default()).await;
+    let running = house.start_as(SystemClock, true).await;
+    // Silence counts after 15 s and is looked for every 2 s.
+    let ended = tokio::time::timeout(BOUND * 2, running.task).await.expect("ended by itself").unwrap().unwrap_err();
+    assert_eq!(ended.exit_code(), runtime::EXIT_ORPHANED, "{ended}");
 }
 
 /// The machine's clock, set wrong.

@@ -1,7 +1,7 @@
 //! Starting, watching, restarting and draining the agents (`spawn` mode).
 //!
-//! Every start is counted whatever the exit code or uptime, in windows that are stored: a restart of the supervisor
-//! resets nothing, and it adopts the agents that still run.
+//! Every restart is counted whatever the uptime, but for those that an outage caused, in windows that are stored: a restart
+//! of the supervisor resets nothing, and it adopts the agents that still run.
 
 mod persons_start;
 mod process;
@@ -228,11 +228,11 @@ async fn look(
     start(run_dir, slot, shared, work).await
 }
 
-/// A process that could not reach NATS or the store at its start says so (`exit 69`) and ends, and so does one that did not
-/// hear us for a while (`exit 75`). That is an outage, maybe only of its own link, or our own silence, and no fault of
+/// A process that could not reach NATS or the store at its start says so by its exit code and ends, and so does one that
+/// did not hear us for a while. That is an outage, maybe only of its own link, or our own silence, and no fault of
 /// that process: it is started again until it can, as everybody waits who ran before.
 fn uses_up_a_restart(cause: &str) -> bool {
-    !matches!(cause, "exit 69" | "exit 75")
+    [runtime::EXIT_UNAVAILABLE, runtime::EXIT_ORPHANED].iter().all(|code| cause != format!("exit {code}"))
 }
 
 async fn start(run_dir: &std::path::Path, slot: &mut Slot, shared: &Shared, work: &Work) -> Result<(), HandleError> {
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outage_at_the_start_uses_up_no_restart() {
+    fn an_outage_uses_up_no_restart() {
         for (cause, counts) in [
             ("exit 69", false),
             ("exit 75", false),
