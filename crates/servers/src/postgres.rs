@@ -1,5 +1,8 @@
 //! PostgreSQL.
 //!
+//! It listens on a loopback port and, where its folder allows, on a Unix socket in there, which saves a third of the time
+//! of a short statement: the URLs given out name both, and clients that know `host` of a URL's query take the socket.
+//!
 //! It refuses to run as root. Where we are root it runs as uid and gid 65534 (`nobody`), which then owns its folder and
 //! must be able to enter every folder above it; where we are not, it runs as we do.
 
@@ -20,6 +23,8 @@ use crate::{Programs, ServersError};
 const NOBODY: u32 = 65_534;
 const PATIENCE: Duration = Duration::from_secs(60);
 const LAST_PATIENCE: Duration = Duration::from_secs(15);
+/// Longest path of a Unix socket on Linux (`sun_path` of unix(7), its closing zero left out).
+const LONGEST_SOCKET: usize = 107;
 
 /// How much is promised about data and doors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +55,7 @@ pub struct PostgresOptions {
 pub struct PostgresServer {
     child: Child,
     port: u16,
+    sockets: Option<PathBuf>,
     superuser_password: String,
     ready_in: Duration,
 }
@@ -76,6 +82,7 @@ impl PostgresServer {
         Ok(Self {
             child,
             port: options.port,
+            sockets: socket_folder(&folder, options.port),
             superuser_password: options.superuser_password.clone(),
             ready_in: started.elapsed(),
         })
@@ -90,7 +97,12 @@ impl PostgresServer {
     /// Where the role `role` connects. Passwords are letters and digits, so they need no quoting.
     #[must_use]
     pub fn url(&self, role: &str, password: &str, database: &str) -> String {
-        format!("postgres://{role}:{password}@127.0.0.1:{}/{database}", self.port)
+        let mut url = format!("postgres://{role}:{password}@127.0.0.1:{}/{database}", self.port);
+        if let Some(sockets) = &self.sockets {
+            url.push_str("?host=");
+            url.push_str(&percent_encoded(sockets));
+        }
+        url
     }
 
     /// Its loopback port.
@@ -124,6 +136,29 @@ impl PostgresServer {
     pub fn stop(mut self) -> Result<bool, ServersError> {
         self.child.stop(Duration::from_secs(20))
     }
+}
+
+/// Where the socket lies: in the server's own folder, which nobody else can enter. `None` when the path is too long for one, or
+/// the server's list of folders could not name it.
+fn socket_folder(folder: &Path, port: u16) -> Option<PathBuf> {
+    let text = folder.to_str().filter(|text| !text.contains([',', '"', '\\']))?;
+    let socket = format!("{text}/.s.PGSQL.{port}");
+    (socket.len() <= LONGEST_SOCKET).then(|| folder.to_owned())
+}
+
+/// A path as a value in the query of a URL.
+fn percent_encoded(path: &Path) -> String {
+    use std::fmt::Write as _;
+    use std::os::unix::ffi::OsStrExt;
+    path.as_os_str().as_bytes().iter().fold(String::new(), |mut text, byte| {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => text.push(char::from(*byte)),
+            other => {
+                let _ = write!(text, "%{other:02X}");
+            }
+        }
+        text
+    })
 }
 
 /// Makes the folder; says who the server must run as, when not as we do.
@@ -192,6 +227,9 @@ fn make_cluster(
     let mut initdb = command(programs, "initdb", folder, owner);
     initdb.arg("-D").arg(&half_made).args(["-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8"]);
     initdb.arg("--pwfile").arg(&password_file);
+    // A commit that meets the end of a segment waits until the next one is written full of zeros: a moment for 4 MB, 60 ms for
+    // the usual 16.
+    initdb.arg("--wal-segsize=4");
     match options.durability {
         Durability::Kept => initdb.args(["-A", "scram-sha-256"]),
         Durability::Throwaway => initdb.args(["-A", "trust", "--no-sync"]),
@@ -253,11 +291,13 @@ fn run(
     postgres.arg("-D").arg(cluster);
     let port = options.port.to_string();
     let connections = options.max_connections.to_string();
+    let sockets = socket_folder(folder, options.port).map_or_else(String::new, |path| path.display().to_string());
     // One small swarm: few connections, short transactions, no replica, no reports. What is switched off here would only
     // be processes and memory that wait for work of another kind.
     let settings = [
         ("shared_buffers", "16MB"),
         ("wal_buffers", "1MB"),
+        ("wal_compression", "on"),
         ("jit", "off"),
         ("max_parallel_workers", "0"),
         ("max_parallel_workers_per_gather", "0"),
@@ -268,7 +308,7 @@ fn run(
         ("autovacuum_max_workers", "1"),
         ("listen_addresses", "127.0.0.1"),
         ("port", port.as_str()),
-        ("unix_socket_directories", ""),
+        ("unix_socket_directories", sockets.as_str()),
         ("max_connections", connections.as_str()),
         ("log_timezone", "UTC"),
         ("timezone", "UTC"),
@@ -398,6 +438,35 @@ mod tests {
         let again = PostgresServer::start(&programs, &options).unwrap();
         session.wait().unwrap();
         assert!(asks(&programs, &again.admin_url("postgres")));
+    }
+
+    #[test]
+    fn its_urls_lead_through_a_socket_that_its_folder_guards() {
+        let folder = open_tempdir();
+        let programs = Programs::usual().unwrap();
+        let deep = folder.path().join("a b");
+        std::fs::create_dir(&deep).unwrap();
+        std::fs::set_permissions(&deep, std::fs::Permissions::from_mode(0o711)).unwrap();
+        let server = PostgresServer::start(&programs, &options(&deep, Durability::Kept)).unwrap();
+        let url = server.admin_url("postgres");
+        assert!(url.contains("/a%20b/pg"), "{url}");
+        let psql = programs.postgres_bin.join("psql");
+        let ask = "select coalesce(host(inet_client_addr()), 'socket')";
+        let asked = |url: &str| {
+            let output = Command::new(&psql).args([url, "-qtAc", ask]).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        assert_eq!(asked(&url), "socket");
+        assert_eq!(asked(url.split('?').next().unwrap()), "127.0.0.1");
+        assert!(!asks(&programs, &server.url("postgres", "wrong", "postgres")), "the socket asks for the password too");
+        assert_eq!(std::fs::metadata(deep.join("pg")).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_folder_too_deep_for_a_socket_leaves_the_port() {
+        assert!(socket_folder(Path::new("/srv/swarm"), 5432).is_some());
+        assert!(socket_folder(Path::new(&format!("/{}", "x".repeat(100))), 5432).is_none());
+        assert!(socket_folder(Path::new("/srv/a,b"), 5432).is_none());
     }
 
     #[test]

@@ -403,7 +403,8 @@ fn write_programs(
         }
         let _ = writeln!(
             text,
-            "[ -z \"$SWARM_PG_URL\" ] || export SWARM_PG_URL=\"${{SWARM_PG_URL%@*}}@127.0.0.1:{}/${{SWARM_PG_URL##*/}}\"",
+            "# The query of the URL would name the server's socket, which no link holds.\nSWARM_PG_URL=\"${{SWARM_PG_URL%%\\?*}}\"\n\
+             [ -z \"$SWARM_PG_URL\" ] || export SWARM_PG_URL=\"${{SWARM_PG_URL%@*}}@127.0.0.1:{}/${{SWARM_PG_URL##*/}}\"",
             port(Server::Postgres)
         );
         if let Some(shim) = shim {

@@ -296,6 +296,8 @@ fn plan(
             ("SWARM_DATA_DIR".to_owned(), text(&data_dir.join("data"))),
             ("SWARM_CONFIG_DIR".to_owned(), text(config_dir)),
             ("SWARM_RUN_DIR".to_owned(), text(&run_dir)),
+            // Two threads an agent need no more heaps than that; glibc would take eight a core.
+            ("MALLOC_ARENA_MAX".to_owned(), "2".to_owned()),
             ("RUST_LOG".to_owned(), std::env::var("RUST_LOG").unwrap_or_else(|_| "info".to_owned())),
         ]);
         if !spec.tables.is_empty() {
