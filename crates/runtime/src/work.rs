@@ -80,11 +80,8 @@ impl Work {
     /// [`HandleError::Retry`] when the store can't be reached, [`HandleError::Fatal`] for an agent without tables.
     pub async fn begin(&self, user: UserId) -> Result<Unit, HandleError> {
         let db = self.db.as_ref().ok_or_else(|| HandleError::Fatal("this agent has no tables".to_owned()))?;
-        let mut unit = db.begin().await.inspect_err(|_| self.core.vitals.store_suspect.notify_one())?;
-        if !user.0.is_nil() {
-            unit.set_tenant(user).await?;
-        }
-        Ok(unit)
+        let begun = if user.0.is_nil() { db.begin().await } else { db.begin_for(user).await };
+        Ok(begun.inspect_err(|_| self.core.vitals.store_suspect.notify_one())?)
     }
 
     /// Commits a transaction together with messages, children of `parent`; the relay publishes them, now or as soon as

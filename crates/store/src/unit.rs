@@ -37,6 +37,11 @@ impl Unit {
         Self { records, tenant: None }
     }
 
+    /// A unit on a transaction that has `user` as its tenant already.
+    pub(crate) fn of(records: Box<dyn Records>, user: UserId) -> Self {
+        Self { records, tenant: Some(user) }
+    }
+
     /// From here to the end of the transaction, rows of `user` (and of nobody else) are seen and written.
     ///
     /// # Errors

@@ -1,22 +1,33 @@
 //! The pool, and what a process does outside of a unit: relay and forget messages.
 
+use domain::ids::UserId;
 use domain::time::UnixMs;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, Postgres, Transaction};
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::PgUnit;
 use super::value::{Reader, Stamp};
+use crate::port::Records;
 use crate::{OutboxRow, StoreError, Unit};
 
 /// Connections of one process.
-const POOL_SIZE: u32 = 4;
+const POOL_SIZE: u32 = 3;
 /// A connection that lay idle for longer is asked whether it still answers before it is used; one that answered just now
 /// is not, because asking takes as long as a statement.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 /// How long a unit waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Begins in a task of its own: dropped after BEGIN was sent and before its answer, sqlx's future would hand the connection
+/// back inside a transaction that nobody ends, and the next user of it would work in there.
+async fn begun(
+    begin: impl Future<Output = sqlx::Result<Transaction<'static, Postgres>>> + Send + 'static,
+) -> Result<Box<dyn Records>, StoreError> {
+    let transaction = tokio::spawn(begin).await.map_err(|_| sqlx::Error::WorkerCrashed)??;
+    Ok(Box::new(PgUnit::new(transaction)))
+}
 
 /// One process's way to the database.
 #[derive(Debug, Clone)]
@@ -57,12 +68,19 @@ impl Db {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn begin(&self) -> Result<Unit, StoreError> {
-        // In a task of its own: dropped after BEGIN was sent and before its answer, sqlx's future would hand the
-        // connection back inside a transaction that nobody ends, and the next user of it would work in there.
         let pool = self.pool.clone();
-        let begun = tokio::spawn(async move { pool.begin().await }).await;
-        let transaction = begun.map_err(|_| sqlx::Error::WorkerCrashed)??;
-        Ok(Unit::new(Box::new(PgUnit::new(transaction))))
+        Ok(Unit::new(begun(async move { pool.begin().await }).await?))
+    }
+
+    /// [`Db::begin`] followed by [`Unit::set_tenant`], in one round trip.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub async fn begin_for(&self, user: UserId) -> Result<Unit, StoreError> {
+        let pool = self.pool.clone();
+        // A UUID's text is hexadecimal digits and dashes; statements that come in one have no parameters.
+        let statement = sqlx::AssertSqlSafe(format!("BEGIN; SET LOCAL app.tenant = '{}'", user.0));
+        Ok(Unit::of(begun(async move { pool.begin_with(statement).await }).await?, user))
     }
 
     /// The database's clock, which rows are stamped by.
@@ -130,11 +148,15 @@ impl Db {
     /// # Errors
     /// [`StoreError::Database`].
     pub async fn outbox_delete(&self, agent: &str, ids: &[uuid::Uuid]) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM outbox WHERE agent = $1 AND message_id = ANY($2)")
-            .bind(agent)
-            .bind(ids)
-            .execute(&self.pool)
-            .await?;
+        // Not synced: a row that a crash brings back is published once more under the id that its readers know.
+        sqlx::query(
+            "WITH unsynced AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS mode)
+             DELETE FROM outbox USING unsynced WHERE unsynced.mode = 'off' AND agent = $1 AND message_id = ANY($2)",
+        )
+        .bind(agent)
+        .bind(ids)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 

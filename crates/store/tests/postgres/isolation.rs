@@ -202,3 +202,23 @@ async fn the_supervisor_reads_a_book_and_an_instrument_is_shared() {
     let book = ledger::read_book(&mut unit, anna, T0, 1, 1).await.unwrap().unwrap();
     assert_eq!(book.cash, domain::money::Usd::dollars(10_000));
 }
+
+#[tokio::test]
+async fn a_unit_begun_for_somebody_sees_their_rows_alone_and_leaves_nothing_on_its_connection() {
+    let (_world, treasury, _desk) = world_of_anna().await;
+    let bert = account(&treasury, "bert").await;
+    let anna = domain::ids::UserId::of_handle("anna");
+    for user in [anna, bert, anna] {
+        let mut unit = treasury.begin_for(user).await.unwrap();
+        assert_eq!(unit.tenant(), Some(user));
+        let seen: Vec<uuid::Uuid> =
+            sqlx::query_scalar("SELECT user_id FROM accounts").fetch_all(unit.conn().unwrap()).await.unwrap();
+        assert_eq!(seen, [user.0]);
+        unit.commit().await.unwrap();
+        let mut unit = treasury.begin().await.unwrap();
+        let left: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM accounts").fetch_one(unit.conn().unwrap()).await.unwrap();
+        assert_eq!(left, 0, "the tenant ended with its transaction");
+        unit.rollback().await.unwrap();
+    }
+}
