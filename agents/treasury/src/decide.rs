@@ -16,6 +16,7 @@ use serde_json::json;
 use store::Unit;
 use store::approvals::{ApprovalRow, ApprovalStatus};
 use store::decisions::{DecisionRow, Outcome};
+use store::users::User;
 
 use crate::config::Config;
 use crate::{NAME, envelope, facts};
@@ -70,14 +71,10 @@ pub async fn lock(
     let Some(user) = store::users::user(unit, user_id).await? else {
         return Ok(None);
     };
-    // One user's bad row must not end the process that settles everybody's trades.
-    let (limits, limits_fault) = match config.house.tightened_by(&user.trading_constraints) {
-        Ok(limits) => (limits, None),
-        Err(error) => {
-            tracing::error!(%user_id, %error, "a user's own limits can't be read: no permits for them");
-            (config.house.clone(), Some(error.to_string()))
-        }
-    };
+    let (limits, limits_fault) = limits_of(config, &user);
+    if let Some(error) = &limits_fault {
+        tracing::error!(%user_id, error, "a user's own limits can't be read: no permits for them");
+    }
     let locked = store::ledger::lock_book(unit, user_id, sight.now, limits.rate_window_ms, limits.approval_window_ms);
     let Some(mut book) = locked.await? else {
         return Ok(None);
@@ -91,6 +88,15 @@ pub async fn lock(
         store::audit::append(unit, user_id, "day_started", NAME, &body, sight.now).await?;
     }
     Ok(Some(Locked { book, limits, limits_fault }))
+}
+
+/// The limits that hold for a user, and why their own can't be read when they can't: one user's bad row must not end the
+/// process that settles everybody's trades.
+pub(crate) fn limits_of(config: &Config, user: &User) -> (Limits, Option<String>) {
+    match config.house.tightened_by(&user.trading_constraints) {
+        Ok(limits) => (limits, None),
+        Err(error) => (config.house.clone(), Some(error.to_string())),
+    }
 }
 
 /// Equity at the last event before 00:00 UTC. When this process did not see midnight, the ledger as it stands is valued

@@ -12,7 +12,8 @@ use rails::limits::Limits;
 use runtime::{HandleError, Means, Work};
 use store::Unit;
 
-use crate::decide::{Sight, lock};
+use crate::config::Config;
+use crate::decide::{Sight, limits_of, lock};
 use crate::{Treasury, approval, facts, nil_user, settle};
 
 /// How often the sweep looks.
@@ -96,12 +97,13 @@ pub async fn sweep(treasury: &Treasury, work: &impl Means, round: &mut Round) ->
         })
         .await?;
     }
-    for user in users {
+    for user in to_look_at(treasury, work, users).await? {
         let last = round.told.get(&user).copied();
         let mut loss_day = None;
         each(treasury, work, user, async |unit, sight| {
             let Some(locked) = lock(unit, config, user, sight).await? else { return Ok(Vec::new()) };
-            if is_over_daily_loss(&locked.book, &locked.limits, sight.marks, sight) && last != Some(sight.now.day()) {
+            if is_over_daily_loss(&locked.book, &locked.limits, sight.marks, sight.now) && last != Some(sight.now.day())
+            {
                 loss_day = Some(sight.now.day());
                 return Ok(vec![daily_loss_notice(user, sight.now.day())]);
             }
@@ -114,6 +116,45 @@ pub async fn sweep(treasury: &Treasury, work: &impl Means, round: &mut Round) ->
     }
     round.started = true;
     Ok(())
+}
+
+/// Those of `users` whose ledger has to be looked at under its lock: their day must start, or today's loss is at its limit.
+/// Whom nothing is to be done for costs two reads, no lock and no write: a round of locks and commits over everybody would
+/// stand in the way of those who trade.
+async fn to_look_at(treasury: &Treasury, work: &impl Means, users: Vec<UserId>) -> Result<Vec<UserId>, HandleError> {
+    let (config, marks) = (treasury.config(), work.marks());
+    let mut found = Vec::new();
+    let mut unit = work.begin(nil_user()).await?;
+    let now = unit.now().await?;
+    for user in users {
+        match is_to_look_at(&mut unit, config, user, &marks, now).await {
+            Ok(true) => found.push(user),
+            Ok(false) => {}
+            Err(error) => {
+                // The look under the lock says what is wrong. A transaction in which something failed is over.
+                tracing::debug!(%error, user_id = %user, "looked at under the lock");
+                found.push(user);
+                unit.rollback().await?;
+                unit = work.begin(nil_user()).await?;
+            }
+        }
+    }
+    unit.rollback().await?;
+    Ok(found)
+}
+
+async fn is_to_look_at(
+    unit: &mut Unit,
+    config: &Config,
+    user: UserId,
+    marks: &Marks,
+    now: UnixMs,
+) -> Result<bool, HandleError> {
+    unit.set_tenant(user).await?;
+    let Some(account) = store::users::user(unit, user).await? else { return Ok(false) };
+    let (limits, _) = limits_of(config, &account);
+    let book = store::ledger::read_book(unit, user, now, limits.rate_window_ms, limits.approval_window_ms).await?;
+    Ok(book.is_some_and(|book| book.day.day < now.day() || is_over_daily_loss(&book, &limits, marks, now)))
 }
 
 /// Orders whose facts could not be posted: how often in a row, and when they are tried again. A fact that the ledger
@@ -179,8 +220,8 @@ async fn each(
     }
 }
 
-fn is_over_daily_loss(book: &rails::book::Book, limits: &Limits, marks: &Marks, sight: Sight<'_>) -> bool {
-    let Some(equity) = book.equity(marks, sight.now, limits.mark_max_age_ms) else {
+fn is_over_daily_loss(book: &rails::book::Book, limits: &Limits, marks: &Marks, now: UnixMs) -> bool {
+    let Some(equity) = book.equity(marks, now, limits.mark_max_age_ms) else {
         return false;
     };
     rails::check::daily_loss_reached(limits, book, equity)
