@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use domain::canonical::Sha256Digest;
 use domain::ids::UserId;
 use domain::message::{Alert, Message, Payload, Severity};
 use domain::subject::{Route, Stream, Subject};
@@ -165,10 +166,8 @@ impl Notary {
         let moved = heads.keys().filter_map(|chain| self.signed.get_key_value(chain));
         let governance = self.signed.get_key_value(&Chain::Governance);
         let checked: BTreeMap<&Chain, &AuditHead> = in_round.chain(moved).chain(governance).collect();
-        for (chain, old) in checked {
-            if let Some(tampered) = changed(unit, *chain, *old, heads.get(chain).copied()).await? {
-                return Ok(Err(tampered));
-            }
+        if let Some(tampered) = changed(unit, &checked, &heads).await? {
+            return Ok(Err(tampered));
         }
         let moved = heads.into_iter().filter(|(chain, head)| self.signed.get(chain) != Some(head));
         let signed: Result<Vec<_>, _> =
@@ -187,12 +186,12 @@ impl Notary {
         chains: &[Chain],
     ) -> Result<Result<(), Tampered>, HandleError> {
         let retry = |text: String| HandleError::Retry(format!("anchors on the stream: {text}"));
-        for chain in chains {
-            if self.compared.contains(chain) {
-                continue;
-            }
-            let stream =
-                context.get_stream(Stream::AuditAnchors.name()).await.map_err(|error| retry(error.to_string()))?;
+        let new: Vec<&Chain> = chains.iter().filter(|chain| !self.compared.contains(chain)).collect();
+        if new.is_empty() {
+            return Ok(Ok(()));
+        }
+        let stream = context.get_stream(Stream::AuditAnchors.name()).await.map_err(|error| retry(error.to_string()))?;
+        for chain in new {
             match stream.get_last_raw_message_by_subject(&subject(*chain)).await {
                 Ok(message) => {
                     let known = self.signed.get(chain).map_or(0, |head| head.seq);
@@ -270,24 +269,30 @@ const fn user_of(chain: Chain) -> Option<UserId> {
     }
 }
 
-/// What is wrong with a chain whose newest anchor is `old` and whose head is now `head`.
+/// What is wrong with the first chain whose newest anchor (in `anchored`) does not go with its rows and its head of now.
 async fn changed(
     unit: &mut Unit,
-    chain: Chain,
-    old: AuditHead,
-    head: Option<AuditHead>,
+    anchored: &BTreeMap<&Chain, &AuditHead>,
+    heads: &BTreeMap<Chain, AuditHead>,
 ) -> Result<Option<Tampered>, HandleError> {
+    let moved = anchored.iter().filter(|(chain, old)| heads.get(chain) != Some(old));
+    let rows: Vec<(Chain, AuditHead)> = moved.map(|(chain, old)| (**chain, **old)).collect();
+    let asked: Vec<(Chain, i64)> = rows.iter().map(|(chain, old)| (*chain, old.seq)).collect();
+    let hashes = store::audit::hashes_at(unit, &asked).await?;
+    let judged = rows.into_iter().zip(hashes);
+    Ok(judged.filter_map(|((chain, old), hash)| judge(chain, old, hash, heads.get(&chain).copied())).next())
+}
+
+/// What is wrong with a chain whose newest anchor is `old`, when that row has the hash `hash` now and the head is `head`.
+fn judge(chain: Chain, old: AuditHead, hash: Option<Sha256Digest>, head: Option<AuditHead>) -> Option<Tampered> {
     let seq = old.seq;
-    if head == Some(old) {
-        return Ok(None);
-    }
-    Ok(match store::audit::hash_at(unit, chain, seq).await? {
+    match hash {
         None => Some(Tampered::Gone { chain, seq }),
         Some(hash) if hash != old.hash => Some(Tampered::Rewritten { chain, seq }),
         // Rows are there, yet the head that names the newest of them went back or away.
         Some(_) if head.is_none_or(|head| head.seq <= seq) => Some(Tampered::Rewritten { chain, seq }),
         Some(_) => None,
-    })
+    }
 }
 
 /// Signs and anchors heads that moved, until shutdown and once more at the end.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::{ConsumerInfoErrorKind, CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{
-    Config, ConsumerErrorKind, ConsumerUpdateErrorKind, DiscardPolicy, RetentionPolicy, StorageType,
+    Config, ConsumerErrorKind, ConsumerUpdateErrorKind, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType,
 };
 use async_nats::jetstream::{Context, ErrorCode};
 use domain::agent::AgentSpec;
@@ -72,6 +72,19 @@ struct StreamFile {
     deny_delete: bool,
     #[serde(default)]
     deny_purge: bool,
+    #[serde(default)]
+    persist: Persist,
+}
+
+/// When a message is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Persist {
+    /// Before it is acknowledged.
+    #[default]
+    Acked,
+    /// Shortly after; a server that is killed may forget the last ones it acknowledged. Not with several nodes.
+    Later,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -158,6 +171,7 @@ fn wanted(stream: Stream, replicas: usize) -> Result<Config, BusError> {
         deny_delete: file.deny_delete,
         deny_purge: file.deny_purge,
         num_replicas: replicas,
+        persist_mode: (file.persist == Persist::Later && replicas == 1).then_some(PersistenceMode::Async),
         allow_direct: true,
         ..Config::default()
     })
@@ -344,8 +358,9 @@ async fn apply_stream(context: &Context, wanted: Config) -> Result<Option<Change
         &name,
         "stop the publishers, back the stream up, delete it with the offline admin key, then apply again",
     )?;
-    // The server's own metadata stays as it is.
-    let update = Config { metadata: found.metadata.clone(), ..wanted };
+    // The server's own metadata stays as it is, and so does the moment of writing, which no update can change: a stream of an
+    // earlier build goes on as it was made.
+    let update = Config { metadata: found.metadata.clone(), persist_mode: found.persist_mode, ..wanted };
     context.update_stream(&update).await.map_err(|error| not_created(&error))?;
     Ok(Some(Change { name, diff: diff.text() }))
 }

@@ -170,6 +170,8 @@ pub trait Audit {
     async fn moved_heads(&mut self, since: i64) -> Result<MovedHeads>;
     async fn heads_after(&mut self, after: Option<UserId>, limit: i64) -> Result<Vec<ChainHead>>;
     async fn hash_at(&mut self, chain: Chain, seq: i64) -> Result<Option<Sha256Digest>>;
+    /// [`Audit::hash_at`] of each, in their order.
+    async fn hashes_at(&mut self, rows: &[(Chain, i64)]) -> Result<Vec<Option<Sha256Digest>>>;
     /// Users who have audit rows.
     async fn audited_users(&mut self) -> Result<Vec<UserId>>;
     /// Whether anybody has an account.

@@ -107,6 +107,14 @@ impl Audit for MemoryUnit {
         })
     }
 
+    async fn hashes_at(&mut self, rows: &[(Chain, i64)]) -> Result<Vec<Option<Sha256Digest>>, StoreError> {
+        let mut found = Vec::new();
+        for (chain, seq) in rows {
+            found.push(self.hash_at(*chain, *seq).await?);
+        }
+        Ok(found)
+    }
+
     async fn audited_users(&mut self) -> Result<Vec<UserId>, StoreError> {
         self.run(|s| {
             let sight = s.select("trade_audit")?;

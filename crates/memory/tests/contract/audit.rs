@@ -63,6 +63,16 @@ async fn a_chain_grows_by_one_row_and_verifies(world: &World) {
     for seq in [0, -1, 5, i64::MAX] {
         assert_eq!(audit::hash_at(&mut unit, Chain::User(anna), seq).await.unwrap(), None, "{seq}");
     }
+    let (mine, house) = (Chain::User(anna), Chain::Governance);
+    let asked =
+        [(mine, 3), (house, 1), (mine, 9), (house, 7), (Chain::User(UserId::of_handle("nobody")), 1), (mine, 1)];
+    let mut expected = Vec::new();
+    for (chain, seq) in asked {
+        expected.push(audit::hash_at(&mut unit, chain, seq).await.unwrap());
+    }
+    assert_eq!(audit::hashes_at(&mut unit, &asked).await.unwrap(), expected);
+    assert_eq!(expected.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false, false, false, true]);
+    assert_eq!(audit::hashes_at(&mut unit, &[]).await.unwrap(), []);
     let report = verify(world, UnixMs(0)).await;
     assert!(report.valid, "{report:?}");
     let rows: Vec<_> = report.chains.iter().map(|chain| (chain.user, chain.rows, chain.unanchored)).collect();

@@ -179,3 +179,11 @@ pub async fn heads_after(unit: &mut Unit, after: Option<UserId>, limit: i64) -> 
 pub async fn hash_at(unit: &mut Unit, chain: Chain, seq: i64) -> Result<Option<Sha256Digest>, StoreError> {
     unit.records().hash_at(chain, seq).await
 }
+
+/// [`hash_at`] of each row named, in their order.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn hashes_at(unit: &mut Unit, rows: &[(Chain, i64)]) -> Result<Vec<Option<Sha256Digest>>, StoreError> {
+    unit.records().hashes_at(rows).await
+}

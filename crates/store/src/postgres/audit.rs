@@ -143,6 +143,32 @@ impl Audit for PgUnit {
         row.map(|row| Reader::new("trade_audit", &row).digest("hash")).transpose()
     }
 
+    async fn hashes_at(&mut self, rows: &[(Chain, i64)]) -> Result<Vec<Option<Sha256Digest>>, StoreError> {
+        let user_of = |chain: &Chain| match chain {
+            Chain::User(user) => Some(user.0),
+            Chain::Governance => None,
+        };
+        let found = sqlx::query(
+            "SELECT coalesce(t.hash, g.hash) AS hash
+             FROM unnest($1::uuid[], $2::bigint[]) WITH ORDINALITY AS asked (user_id, seq, n)
+             LEFT JOIN trade_audit t ON t.user_id = asked.user_id AND t.seq = asked.seq
+             LEFT JOIN governance_audit g ON asked.user_id IS NULL AND g.seq = asked.seq
+             ORDER BY asked.n",
+        )
+        .bind(rows.iter().map(|(chain, _)| user_of(chain)).collect::<Vec<_>>())
+        .bind(rows.iter().map(|(_, seq)| *seq).collect::<Vec<_>>())
+        .fetch_all(self.conn())
+        .await?;
+        found
+            .iter()
+            .map(|row| {
+                let row = Reader::new("trade_audit", row);
+                let hash: Option<Vec<u8>> = row.get("hash")?;
+                hash.map(|hash| hash.try_into().map(Sha256Digest).map_err(|_| row.corrupt("hash"))).transpose()
+            })
+            .collect()
+    }
+
     async fn audited_users(&mut self) -> Result<Vec<UserId>, StoreError> {
         let ids: Vec<uuid::Uuid> =
             sqlx::query_scalar("SELECT DISTINCT user_id FROM trade_audit").fetch_all(self.conn()).await?;
