@@ -102,6 +102,7 @@ pub async fn measure(
             .note(if missing > 0 { decisions(swarm).await? } else { String::new() }),
     );
     report.list("floors on the path of one signal (medians, us)", floors.path_list());
+    report.list("the slowest 2 %, by when they were due", slowest(&plan[warm..], &run));
     report.list("where the time goes (ms, by the rows' own times, +-1 ms)", stages(swarm, &plan[warm..], &run).await?);
     Ok(())
 }
@@ -192,6 +193,27 @@ async fn decisions(swarm: &Swarm) -> Result<String, BenchError> {
         told.push(format!("{} {}", row.try_get::<i64, _>("n")?, row.try_get::<String, _>("what")?));
     }
     Ok(told.join(", "))
+}
+
+/// The slowest signals in groups that were due shortly after one another: a group is a moment in which everything waited, and
+/// its distance to the next says for what.
+fn slowest(plan: &[Planned], run: &Run) -> Vec<String> {
+    const APART: Duration = Duration::from_millis(150);
+    let Some(begin) = plan.first().map(|signal| run.due[&signal.client_order_id]) else { return Vec::new() };
+    let mut took: Vec<(Instant, Duration)> = Vec::new();
+    for id in plan.iter().map(|signal| &signal.client_order_id) {
+        took.extend(run.seen.get(id).map(|at| (run.due[id], at.saturating_duration_since(run.due[id]))));
+    }
+    let mut times: Vec<Duration> = took.iter().map(|(_, time)| *time).collect();
+    times.sort();
+    let Some(bound) = times.get(times.len() * 98 / 100).copied() else { return Vec::new() };
+    took.retain(|(_, time)| *time >= bound);
+    let told = |group: &[(Instant, Duration)]| {
+        let worst = group.iter().map(|(_, time)| time.as_secs_f64() * 1_000.0).fold(0.0, f64::max);
+        let at = group[0].0.saturating_duration_since(begin).as_secs_f64();
+        format!("{at:8.2} s: {} signals, slowest {worst:.0} ms", group.len())
+    };
+    took.chunk_by(|before, next| next.0.saturating_duration_since(before.0) < APART).map(told).collect()
 }
 
 /// Times between the rows that a signal leaves behind.
