@@ -12,6 +12,7 @@ mod agent;
 pub mod clock;
 mod config;
 mod core;
+pub mod ending;
 mod engine;
 mod grid;
 mod hearing;

@@ -1,6 +1,7 @@
 //! One process from its first line to its exit code.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,7 +26,7 @@ use crate::market::MarketView;
 use crate::relay::{Relay, RelayLoop};
 use crate::vitals::Vitals;
 use crate::work::Work;
-use crate::{http, intake, logs, meters, pulse};
+use crate::{ending, http, intake, logs, meters, pulse};
 
 /// Exit code for a configuration that can't be used: EX_USAGE.
 const EXIT_CONFIG: u8 = 64;
@@ -90,22 +91,28 @@ impl RunError {
 /// reported at once, before anything is opened.
 pub fn main<A: Agent>(build: impl FnOnce(&ProcessConfig) -> Result<A, ConfigFaults>) -> ExitCode {
     logs::start(A::SPEC.name);
-    match start(build) {
+    let code = match start(build) {
         Ok(()) => {
             tracing::info!("drained");
-            ExitCode::SUCCESS
+            0
         }
         Err(RunError::Config(faults)) => {
             for fault in &faults.0 {
                 tracing::error!(fault, "the configuration can't be used");
             }
-            ExitCode::from(EXIT_CONFIG)
+            EXIT_CONFIG
         }
         Err(error) => {
             tracing::error!(%error, "ended");
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
+    };
+    if let (Some(run_dir), Ok(boot_id)) = (std::env::var_os("SWARM_RUN_DIR"), std::env::var("SWARM_BOOT_ID"))
+        && let Err(error) = ending::write(Path::new(&run_dir), A::SPEC.name, &boot_id, code)
+    {
+        tracing::warn!(%error, "how this process ended is told to its parent alone");
     }
+    ExitCode::from(code)
 }
 
 fn start<A: Agent>(build: impl FnOnce(&ProcessConfig) -> Result<A, ConfigFaults>) -> Result<(), RunError> {

@@ -34,6 +34,8 @@ impl Note {
 /// One running agent.
 #[derive(Debug)]
 pub struct Process {
+    run_dir: PathBuf,
+    name: String,
     note: Note,
     child: Option<Child>,
 }
@@ -55,7 +57,7 @@ impl Process {
             .spawn()?;
         let pid = child.id();
         let note = Note { pid, start_ticks: stat(pid).map_or(0, |(_, ticks)| ticks), boot_id };
-        let mut process = Self { note, child: Some(child) };
+        let mut process = Self { run_dir: run_dir.to_owned(), name: planned.name.clone(), note, child: Some(child) };
         // Without its note no later supervisor would know of it and would start a second one beside it.
         if let Err(error) = process.note.write(&path(run_dir, &planned.name)) {
             process.kill();
@@ -67,7 +69,7 @@ impl Process {
     /// Takes over the process that an earlier supervisor started, when it is still that one.
     pub(super) fn adopt(run_dir: &Path, name: &str) -> Option<Self> {
         let note: Note = serde_json::from_slice(&std::fs::read(path(run_dir, name)).ok()?).ok()?;
-        let process = Self { note, child: None };
+        let process = Self { run_dir: run_dir.to_owned(), name: name.to_owned(), note, child: None };
         process.is_running().then_some(process)
     }
 
@@ -91,7 +93,7 @@ impl Process {
     /// How it ended; `None` while it runs.
     pub(super) fn ended(&mut self) -> Option<String> {
         let Some(child) = &mut self.child else {
-            return (!self.is_running()).then(|| "gone".to_owned());
+            return (!self.is_running()).then(|| self.left_behind());
         };
         match child.try_wait() {
             Ok(None) => None,
@@ -102,6 +104,12 @@ impl Process {
             }),
             Err(error) => Some(format!("gone: {error}")),
         }
+    }
+
+    /// How a process ended that is no child of ours, by what it left.
+    fn left_behind(&self) -> String {
+        runtime::ending::read(&self.run_dir, &self.name, &self.note.boot_id.to_string())
+            .map_or_else(|| "gone".to_owned(), |code| format!("exit {code}"))
     }
 
     /// Whether the kernel still runs exactly this process.
@@ -184,11 +192,33 @@ mod tests {
     }
 
     #[test]
+    fn an_adopted_process_that_said_how_it_ended_is_not_just_gone() {
+        let folder = std::env::temp_dir().join(format!("swarm-adopted-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let boot_id = BootId(uuid::Uuid::from_u128(7));
+        let mut adopted = Process {
+            run_dir: folder.clone(),
+            name: "agent".into(),
+            // No process of this id started then.
+            note: Note { pid: std::process::id(), start_ticks: 1, boot_id },
+            child: None,
+        };
+        assert_eq!(adopted.ended().as_deref(), Some("gone"));
+        std::fs::write(folder.join("agent.ended"), format!("{boot_id} 75\n")).unwrap();
+        assert_eq!(adopted.ended().as_deref(), Some("exit 75"), "an outage, which uses up no restart");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
     fn our_own_process_is_found_and_a_stranger_with_the_same_id_is_not() {
         let pid = std::process::id();
         let (_, ticks) = stat(pid).unwrap();
-        let of =
-            |start_ticks| Process { note: Note { pid, start_ticks, boot_id: BootId(uuid::Uuid::nil()) }, child: None };
+        let of = |start_ticks| Process {
+            run_dir: PathBuf::new(),
+            name: "agent".into(),
+            note: Note { pid, start_ticks, boot_id: BootId(uuid::Uuid::nil()) },
+            child: None,
+        };
         assert!(of(ticks).is_running());
         assert!(!of(ticks + 1).is_running());
     }
