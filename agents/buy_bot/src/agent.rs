@@ -235,6 +235,7 @@ impl Agent for BuyBot {
             TableGrant { table: "instruments", rights: "SELECT" },
         ],
         services: &[],
+        asks: &[],
         administers_streams: false,
         limits: USUAL_LIMITS,
         lacks: &[

@@ -31,6 +31,7 @@ impl Agent for Dexter {
         timers: &[],
         tables: &[],
         services: &[],
+        asks: &[],
         administers_streams: false,
         limits: USUAL_LIMITS,
         lacks: &["DEX quotes, simulation and execution: every permit is turned away"],

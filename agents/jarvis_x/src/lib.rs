@@ -28,6 +28,7 @@ impl Agent for JarvisX {
         timers: &[],
         tables: &[],
         services: &[],
+        asks: &[],
         administers_streams: false,
         limits: USUAL_LIMITS,
         lacks: &["X and voice: it neither reads nor posts"],

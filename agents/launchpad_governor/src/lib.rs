@@ -35,6 +35,7 @@ impl Agent for LaunchpadGovernor {
         timers: &[],
         tables: &[],
         services: &[],
+        asks: &[],
         administers_streams: false,
         limits: USUAL_LIMITS,
         lacks: &["facts about tokens: every verdict is \"unknown: denied\""],

@@ -92,6 +92,7 @@ impl Agent for Monitor {
         timers: &[Timer { name: "look", every_ms: 5_000 }],
         tables: &[],
         services: &[],
+        asks: &[],
         administers_streams: false,
         limits: USUAL_LIMITS,
         lacks: &["load levels that shed low-priority work"],

@@ -78,6 +78,7 @@ impl Agent for Desk {
         timers: &[],
         tables: store::grants::DESK,
         services: &["swarm.market"],
+        asks: &[],
         administers_streams: false,
         limits: WorkLimits { max_in_flight: 4, handle_timeout_ms: 4_000 },
         lacks: &["live orders on Binance: paper only"],

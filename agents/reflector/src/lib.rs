@@ -28,6 +28,7 @@ impl Agent for Reflector {
         timers: &[],
         tables: &[],
         services: &[],
+        asks: &[],
         administers_streams: false,
         limits: USUAL_LIMITS,
         lacks: &["lessons: decisions and results are counted only"],

@@ -3,7 +3,7 @@
 
 use domain::ids::{ApprovalId, UserId};
 use domain::message::{ApprovalResponse, Decision, HaltChanged, Message, Payload, Task};
-use domain::person::{Act, SignedAct, Vote};
+use domain::person::{Act, Assurance, SignedAct, Vote};
 use domain::subject::{Priority, Route, Subject};
 use domain::time::UnixMs;
 use rails::check::quorum;
@@ -84,10 +84,14 @@ pub async fn vote(unit: &mut Unit, signed: &SignedAct, channel: &str) -> Result<
         approval_id,
         person_id: signed.act.person_id.clone(),
         decision: word_of(vote),
+        change: None,
         channel: channel.to_owned(),
+        assurance: Assurance::CliKey,
+        evidence: json!({}),
         digest,
+        shown_digest: None,
         reason: signed.act.reason.clone(),
-        signature: signed.signature.clone(),
+        signature: Some(signed.signature.clone()),
         signed_at: signed.act.signed_at,
     };
     if !store::approvals::insert_entry(unit, &entry).await? {

@@ -88,6 +88,7 @@ impl Agent for Supervisor {
         timers: &[],
         tables: store::grants::SUPERVISOR,
         services: &["swarm.>"],
+        asks: &[],
         administers_streams: true,
         limits: USUAL_LIMITS,
         lacks: &["Telegram and web prompts: decide with `swarm approve`", "kill levels 3 and 4", "staggered recycling"],

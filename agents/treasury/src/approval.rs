@@ -150,7 +150,7 @@ async fn verified_approvers(
         let Some(approver) = approvers.iter().find(|a| a.active && a.person_id == entry.person_id) else {
             continue;
         };
-        let signed = entry.signed_act();
+        let Some(signed) = entry.signed_act() else { continue };
         let matches_request = matches!(
             &signed.act.what,
             Act::Vote { approval_id, digest, vote: Vote::Approve }

@@ -280,6 +280,7 @@ async fn ask_human(
     store::ledger::apply(unit, intent.user_id, &changes, now).await?;
     record_decision(unit, intent, Some(&order), Outcome::NeedsHuman, None, &locked.limits, now).await?;
     let requested_by = serde_json::to_string(&intent.origin).map_err(|e| HandleError::Fatal(e.to_string()))?;
+    let approvers = store::approvals::approvers(unit).await?;
     store::approvals::insert_request(
         unit,
         &ApprovalRow {
@@ -292,6 +293,9 @@ async fn ask_human(
             tier,
             status: ApprovalStatus::Pending,
             policy_version: order.policy_version.clone(),
+            approvers_version: store::approvals::version_of(&approvers),
+            needed: u8::try_from(rails::check::quorum(tier)).unwrap_or(u8::MAX),
+            replaces: None,
             requested_by,
             reasoning: intent.reasoning.clone(),
             requested_at: now,

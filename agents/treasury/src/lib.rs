@@ -106,6 +106,7 @@ impl Agent for Treasury {
         timers: &[],
         tables: store::grants::TREASURY,
         services: &[],
+        asks: &[],
         administers_streams: false,
         limits: WorkLimits { max_in_flight: 8, handle_timeout_ms: 4_000 },
         lacks: &["transfers and reports", "live token verdicts: DEX tokens are refused"],

@@ -118,6 +118,7 @@ pub fn permissions_of(agent: &AgentSpec) -> Permissions {
     // Every runtime tells of its life and can tell people and the monitor that something is wrong.
     publish.extend([Route::Notice, Route::Alert].map(Route::filter));
     publish.push(Subject::heartbeat(agent.name).to_string());
+    publish.extend(agent.asks.iter().map(|subject| (*subject).to_owned()));
     for consumer in consumers_of(agent) {
         let place = format!("{}.{}", consumer.stream.name(), consumer.name);
         publish.push(format!("$JS.API.CONSUMER.INFO.{place}"));
@@ -153,6 +154,9 @@ pub fn permissions_of(agent: &AgentSpec) -> Permissions {
     }
 }
 
+/// Doors that are not the operator's: each is one process's, which answers for how a person's word came to it.
+const CHANNELS: &str = "swarm.decide.>";
+
 /// Rights of a person; `operator` has the plain door, the services and the notices, everybody else one door of their
 /// own.
 #[must_use]
@@ -163,6 +167,7 @@ pub fn permissions_of_person(handle: &str) -> Permissions {
         return Permissions {
             publish: publish.map(str::to_owned).to_vec(),
             subscribe: tidy(vec![inbox, Route::Notice.filter()]),
+            publish_deny: vec![CHANNELS.to_owned()],
             ..Permissions::default()
         };
     }
@@ -172,6 +177,31 @@ pub fn permissions_of_person(handle: &str) -> Permissions {
         ..Permissions::default()
     }
 }
+
+/// Rights of the web page (`services/gateway`): it reads by the services, passes on what people decide there, and raises
+/// the kill level. It has no login at the record.
+#[must_use]
+pub fn permissions_of_web() -> Permissions {
+    let services = [
+        "swarm.agents",
+        "swarm.approvals",
+        "swarm.decide.web",
+        "swarm.equity",
+        "swarm.halt",
+        "swarm.limits",
+        "swarm.positions",
+        "swarm.status",
+        "swarm.trades",
+    ];
+    Permissions {
+        publish: services.map(str::to_owned).to_vec(),
+        subscribe: tidy(vec![format!("{}.>", inbox_prefix(WEB)), Route::Notice.filter()]),
+        ..Permissions::default()
+    }
+}
+
+/// Name of the web page's NATS user.
+pub const WEB: &str = "gateway";
 
 /// Rights of the user that applies `streams/` by hand (`swarm streams apply`).
 #[must_use]

@@ -440,6 +440,7 @@ mod tests {
             timers: &[],
             tables: &[],
             services: &[],
+            asks: &[],
             administers_streams: false,
             limits: USUAL_LIMITS,
             lacks: &[],

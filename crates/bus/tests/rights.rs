@@ -8,7 +8,7 @@
 
 mod support;
 
-use bus::permissions::{permissions_of, permissions_of_person};
+use bus::permissions::{WEB, permissions_of, permissions_of_person, permissions_of_web};
 use bus::{Bus, BusEvent, streams};
 use domain::subject::Stream;
 use support::{Server, agents, fatal};
@@ -18,6 +18,7 @@ async fn scene() -> Server {
     let agents = agents();
     let mut users: Vec<_> = agents.iter().map(|a| (a.name, permissions_of(a))).collect();
     users.extend([("operator", permissions_of_person("operator")), ("alice", permissions_of_person("alice"))]);
+    users.push((WEB, permissions_of_web()));
     let server = Server::start(&users).await;
     let (admin, _) = server.bus("admin").await;
     streams::apply(&admin, &agents).await.unwrap();
@@ -75,6 +76,16 @@ async fn an_agent_may_do_what_its_spec_says() {
 }
 
 #[tokio::test]
+async fn the_web_page_reads_decides_and_halts() {
+    let server = scene().await;
+    let (bus, mut events) = server.bus(WEB).await;
+    let publish = ["swarm.approvals", "swarm.decide.web", "swarm.equity", "swarm.halt", "swarm.trades"];
+    may(&bus, &mut events, &publish, &["_INBOX_gateway.x", "system.all.notice.low"]).await;
+    let (bus, mut events) = server.bus("operator").await;
+    may(&bus, &mut events, &["swarm.approve", "swarm.approvals", "swarm.telegram.link"], &[]).await;
+}
+
+#[tokio::test]
 async fn no_agent_speaks_for_another() {
     let server = scene().await;
     for (name, subject) in [
@@ -95,6 +106,17 @@ async fn no_agent_speaks_for_another() {
         ("operator", "trading.buy_bot.idea.high"),
         ("operator", "trading.treasury.intent.high"),
         ("operator", "system.all.halt.low"),
+        ("operator", "swarm.decide.telegram"),
+        ("operator", "swarm.decide.web"),
+        ("treasury", "swarm.approve"),
+        ("treasury", "swarm.decide.web"),
+        ("buy_bot", "swarm.decide.telegram"),
+        ("alice", "swarm.decide.web"),
+        (WEB, "swarm.decide.telegram"),
+        (WEB, "swarm.approve"),
+        (WEB, "swarm.resume"),
+        (WEB, "swarm.signal"),
+        (WEB, "trading.buy_bot.signal.critical"),
     ] {
         cant_publish(&server, name, subject).await;
     }

@@ -51,6 +51,9 @@ pub struct AgentSpec {
     pub tables: &'static [TableGrant],
     /// NATS services it answers (`swarm.status` and the like).
     pub services: &'static [&'static str],
+    /// Doors for people that it may knock at in their name (`swarm.decide.telegram` and the like). No agent answers another
+    /// there: the supervisor does, and what it believes is what is stored, not who asks.
+    pub asks: &'static [&'static str],
     /// Administers streams and consumers.
     pub administers_streams: bool,
     /// Bounds.

@@ -15,4 +15,5 @@ pub mod order;
 pub mod person;
 pub mod reject;
 pub mod subject;
+pub mod telegram_button;
 pub mod time;

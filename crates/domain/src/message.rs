@@ -208,6 +208,8 @@ pub enum Decision {
     Modify,
     /// Yes.
     Approve,
+    /// What was said before is taken back. On the wire it reads as a no: the message only wakes.
+    Revoke,
 }
 
 /// A decision was stored; this only wakes treasury, which reads the record.

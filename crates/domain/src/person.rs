@@ -5,7 +5,60 @@ use serde::{Deserialize, Serialize};
 
 use crate::canonical::{self, NotCanonical, Sha256Digest};
 use crate::ids::{ApprovalId, UserId};
+use crate::money::{Price, Quantity};
 use crate::time::UnixMs;
+
+/// How it is known who decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Assurance {
+    /// An Ed25519 signature of the person's own key over the act.
+    CliKey,
+    /// A stored update of Telegram from an account that is bound to the person.
+    Telegram,
+    /// A one-time code of the person's authenticator.
+    WebTotp,
+}
+
+impl Assurance {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::CliKey, Self::Telegram, Self::WebTotp];
+
+    /// The word in tables.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::CliKey => "cli_key",
+            Self::Telegram => "telegram",
+            Self::WebTotp => "web_totp",
+        }
+    }
+
+    /// Reads the word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|assurance| assurance.word() == word)
+    }
+
+    /// The way it came, as people say it.
+    #[must_use]
+    pub const fn channel(self) -> &'static str {
+        match self {
+            Self::CliKey => "cli",
+            Self::Telegram => "telegram",
+            Self::WebTotp => "web",
+        }
+    }
+}
+
+/// What a modification asks for instead: less of it, or a price that gives less room. What is not named stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// The new quantity.
+    pub quantity: Option<Quantity>,
+    /// The new worst price.
+    pub worst_price: Option<Price>,
+}
 
 /// The word of a vote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,6 +93,27 @@ pub enum Act {
         digest: Sha256Digest,
         /// The word.
         vote: Vote,
+    },
+    /// Ask again for less, in the place of a request that waits.
+    Modify {
+        /// Which request.
+        approval_id: ApprovalId,
+        /// Digest of the envelope that was shown.
+        digest: Sha256Digest,
+        /// What is wanted instead.
+        change: Change,
+    },
+    /// Take back what was said, or what others said, before it is used.
+    Revoke {
+        /// Which request.
+        approval_id: ApprovalId,
+        /// Digest of the envelope that was shown.
+        digest: Sha256Digest,
+    },
+    /// Let whoever shows a one-time code of this hash in a private chat act as the signer over Telegram.
+    LinkTelegram {
+        /// SHA-256 of the code.
+        code_hash: Sha256Digest,
     },
     /// Lower the kill level.
     LowerKill {

@@ -16,6 +16,8 @@ mod permits;
 mod refusal;
 mod store;
 mod tables;
+mod telegram;
+mod totp;
 mod unit;
 
 pub use self::store::Store;

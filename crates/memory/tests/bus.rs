@@ -33,6 +33,7 @@ const fn agent(name: &'static str, consumes: &'static [Route]) -> AgentSpec {
         timers: &[],
         tables: &[],
         services: &[],
+        asks: &[],
         administers_streams: false,
         limits: USUAL_LIMITS,
         lacks: &[],

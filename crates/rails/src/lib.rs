@@ -16,4 +16,5 @@ pub mod limits;
 mod posting;
 mod rail;
 pub mod refusal;
+pub mod render;
 pub mod signature;

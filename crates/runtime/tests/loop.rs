@@ -48,6 +48,7 @@ impl Agent for Probe {
         timers: &[],
         tables: store::grants::MESSAGING,
         services: &[],
+        asks: &[],
         administers_streams: false,
         limits: WorkLimits { max_in_flight: 4, handle_timeout_ms: 4_000 },
         lacks: &[],

@@ -1,9 +1,12 @@
 //! Requests for a human's word, the words given, and who may give them.
 
+use std::collections::BTreeMap;
+
 use domain::canonical::Sha256Digest;
 use domain::ids::{ApprovalId, OrderId, UserId};
 use domain::message::Decision;
 use domain::order::OrderEnvelope;
+use domain::person::{Assurance, Change};
 use domain::time::UnixMs;
 
 use crate::fits::fits;
@@ -91,6 +94,12 @@ pub struct ApprovalRow {
     pub status: ApprovalStatus,
     /// Version of the policy it was asked under.
     pub policy_version: String,
+    /// Version of the set of approvers it was asked under.
+    pub approvers_version: String,
+    /// Distinct people whose yes it needs.
+    pub needed: u8,
+    /// The request in whose place it was made, when a person modified that.
+    pub replaces: Option<ApprovalId>,
     /// Who asked, for the rule that requester and approver differ.
     pub requested_by: String,
     /// Prose of the requester; untrusted.
@@ -110,14 +119,22 @@ pub struct EntryRow {
     pub person_id: String,
     /// What they said.
     pub decision: Decision,
+    /// What they want instead, when they modified.
+    pub change: Option<Change>,
     /// Through what (`cli`, `telegram`, `web`).
     pub channel: String,
+    /// How it is known that it was they.
+    pub assurance: Assurance,
+    /// What shows it, besides the signature; whoever spends the word checks it again.
+    pub evidence: serde_json::Value,
     /// Digest they saw.
     pub digest: Sha256Digest,
+    /// Digest of the text they were shown.
+    pub shown_digest: Option<Sha256Digest>,
     /// Why, in their words.
     pub reason: String,
-    /// Their Ed25519 signature, 128 hex digits.
-    pub signature: String,
+    /// Their Ed25519 signature, 128 hex digits; there when the assurance is the person's own key.
+    pub signature: Option<String>,
     /// When they signed.
     pub signed_at: UnixMs,
 }
@@ -133,6 +150,19 @@ pub struct Approver {
     pub public_key: String,
     /// May decide now.
     pub active: bool,
+}
+
+/// First 16 hex digits of the SHA-256 over everyone who may decide now: whoever comes, goes or gets another key makes
+/// another version, and what was asked under the one before is over.
+#[must_use]
+pub fn version_of(approvers: &[Approver]) -> String {
+    let active: BTreeMap<&str, (&Option<String>, &str)> = approvers
+        .iter()
+        .filter(|approver| approver.active)
+        .map(|approver| (approver.person_id.as_str(), (&approver.handle, approver.public_key.as_str())))
+        .collect();
+    let digest = domain::canonical::digest("swarm.approvers.v1", &active).unwrap_or(Sha256Digest::ZERO);
+    digest.to_string().chars().take(16).collect()
 }
 
 /// Stores a pending request; `false` when that id is stored already.
@@ -174,7 +204,16 @@ pub async fn prompts_since(unit: &mut Unit, user: UserId, since: UnixMs) -> Resu
     unit.records_of(user).await?.prompts_since(user, since).await
 }
 
-/// Stores a person's word on a request of the unit's tenant; `false` when they gave one before.
+/// The request that took the place of this one, when a person modified it.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn successor(unit: &mut Unit, approval_id: ApprovalId) -> Result<Option<ApprovalId>, StoreError> {
+    unit.records().successor(approval_id).await
+}
+
+/// Stores a person's word on a request of the unit's tenant; `false` when they gave one before. To take back what was said
+/// is a word of its own.
 ///
 /// # Errors
 /// [`StoreError`]; an unknown request or person is a foreign key violation.
@@ -208,7 +247,7 @@ pub async fn set_status(
 }
 
 /// Requests that wait for treasury, whatever became of the message about them: pending past their time, allowed and not
-/// consumed, and decided otherwise while their money is still reserved.
+/// consumed, and decided otherwise while their money is still reserved and no other request took their place.
 ///
 /// # Errors
 /// [`StoreError`].
@@ -239,4 +278,33 @@ pub async fn approver(unit: &mut Unit, person_id: &str) -> Result<Option<Approve
 /// [`StoreError`].
 pub async fn approvers(unit: &mut Unit) -> Result<Vec<Approver>, StoreError> {
     unit.records().approvers().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_may_decide_makes_the_version() {
+        let one = |person: &str, key: &str, active| Approver {
+            person_id: person.to_owned(),
+            handle: None,
+            public_key: key.to_owned(),
+            active,
+        };
+        let base = version_of(&[one("a", "k", true), one("b", "k", true)]);
+        assert_eq!(base.len(), 16);
+        assert_eq!(version_of(&[one("b", "k", true), one("a", "k", true), one("c", "k", false)]), base);
+        let handle = Approver { handle: Some("a".to_owned()), ..one("a", "k", true) };
+        for other in [
+            vec![],
+            vec![one("a", "k", true)],
+            vec![one("a", "k", true), one("b", "k", false)],
+            vec![one("a", "k", true), one("b", "other", true)],
+            vec![one("a", "k", true), one("b", "k", true), one("c", "k", true)],
+            vec![handle, one("b", "k", true)],
+        ] {
+            assert_ne!(version_of(&other), base, "{other:?}");
+        }
+    }
 }

@@ -52,6 +52,12 @@ pub const TREASURY: &[TableGrant] = &[
     grant("fills(posted_at)", "UPDATE"),
     grant("audit_heads", "SELECT, INSERT, UPDATE"),
     grant("trade_audit", "SELECT, INSERT"),
+    grant("telegram_updates", "SELECT"),
+    grant("telegram_links", "SELECT"),
+    grant("telegram_accounts", "SELECT"),
+    grant("telegram_prompts", "SELECT"),
+    grant("approver_totp", "SELECT"),
+    grant("approver_totp_used", "SELECT"),
 ];
 
 /// Sends orders to venues.
@@ -99,6 +105,28 @@ pub const SUPERVISOR: &[TableGrant] = &[
     grant("trade_audit", "SELECT, INSERT"),
     grant("governance_head", "SELECT, UPDATE"),
     grant("governance_audit", "SELECT, INSERT"),
+    grant("telegram_updates", "SELECT"),
+    // The code of a link is made of what a person signed; that it was used is Telegram's side to say.
+    grant("telegram_links", "SELECT, INSERT"),
+    grant("telegram_accounts", "SELECT"),
+    grant("telegram_prompts", "SELECT"),
+    grant("approver_totp", "SELECT"),
+    grant("approver_totp_used", "SELECT, INSERT"),
+];
+
+/// Speaks with Telegram: keeps what came, whose account is whose and what was shown; decides nothing.
+pub const TELEGRAM: &[TableGrant] = &[
+    INBOX,
+    OUTBOX,
+    grant("approvers", "SELECT"),
+    grant("telegram_updates", "SELECT, INSERT"),
+    grant("telegram_updates(handled_at, outcome)", "UPDATE"),
+    grant("telegram_links", "SELECT"),
+    grant("telegram_links(used_by, used_at)", "UPDATE"),
+    grant("telegram_accounts", "SELECT, INSERT, UPDATE"),
+    grant("telegram_prompts", "SELECT, INSERT"),
+    grant("telegram_prompts(edited_at, final)", "UPDATE"),
+    grant("telegram_state", "SELECT, INSERT, UPDATE"),
 ];
 
 /// Verifies and explains; the login is `audit_verify`. Reads rows of all users, writes nothing.

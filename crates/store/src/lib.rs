@@ -25,6 +25,8 @@ pub mod port;
 mod postgres;
 mod signed;
 pub mod supervision;
+pub mod telegram;
+pub mod totp;
 mod unit;
 pub mod users;
 

@@ -24,6 +24,8 @@ use crate::kill::Kill;
 use crate::orders::OrderRow;
 use crate::permits::{DuePermit, PermitRow};
 use crate::supervision::{Declared, Restart};
+use crate::telegram::{Account, Link, Prompt, Update};
+use crate::totp::Spent;
 use crate::users::User;
 use crate::{OutboxRow, StoreError};
 
@@ -42,6 +44,8 @@ pub trait Records:
     + Instruments
     + KillLevels
     + Supervision
+    + Telegram
+    + Totp
     + std::fmt::Debug
     + Send
 {
@@ -59,6 +63,8 @@ impl<T> Records for T where
         + Instruments
         + KillLevels
         + Supervision
+        + Telegram
+        + Totp
         + std::fmt::Debug
         + Send
 {
@@ -139,6 +145,7 @@ pub trait Approvals {
     async fn request(&mut self, approval_id: ApprovalId) -> Result<Option<ApprovalRow>>;
     async fn pending_requests(&mut self, user: Option<UserId>) -> Result<Vec<ApprovalRow>>;
     async fn prompts_since(&mut self, user: UserId, since: UnixMs) -> Result<u64>;
+    async fn successor(&mut self, approval_id: ApprovalId) -> Result<Option<ApprovalId>>;
     async fn insert_entry(&mut self, user: UserId, entry: &EntryRow) -> Result<bool>;
     async fn entries(&mut self, approval_id: ApprovalId) -> Result<Vec<EntryRow>>;
     async fn set_request_status(
@@ -209,4 +216,33 @@ pub trait Supervision {
     async fn declare(&mut self, declared: &Declared) -> Result<()>;
     async fn declare_over(&mut self, seen: Option<&Declared>, declared: &Declared) -> Result<bool>;
     async fn declared(&mut self) -> Result<Vec<Declared>>;
+}
+
+#[async_trait]
+pub trait Telegram {
+    async fn insert_update(&mut self, update: &Update) -> Result<bool>;
+    async fn unhandled_updates(&mut self, limit: i64) -> Result<Vec<Update>>;
+    async fn set_update_handled(&mut self, update_id: i64, outcome: &str, now: UnixMs) -> Result<bool>;
+    async fn update(&mut self, update_id: i64) -> Result<Option<Update>>;
+    async fn insert_link(&mut self, link: &Link) -> Result<()>;
+    /// Marks a link as used that nobody used and that has not run out, and says whose it is.
+    async fn take_link(&mut self, code_hash: Sha256Digest, by: i64, now: UnixMs) -> Result<Option<String>>;
+    async fn links_used_by(&mut self, telegram_user_id: i64) -> Result<Vec<Link>>;
+    async fn upsert_account(&mut self, account: &Account) -> Result<()>;
+    async fn account(&mut self, telegram_user_id: i64) -> Result<Option<Account>>;
+    async fn accounts_of(&mut self, person_id: &str) -> Result<Vec<Account>>;
+    async fn insert_prompt(&mut self, prompt: &Prompt) -> Result<bool>;
+    async fn prompts(&mut self, approval_id: ApprovalId) -> Result<Vec<Prompt>>;
+    async fn open_prompts(&mut self) -> Result<Vec<Prompt>>;
+    async fn set_prompt_edited(&mut self, prompt: &Prompt, now: UnixMs, is_final: bool) -> Result<bool>;
+    async fn telegram_state(&mut self, key: &str) -> Result<Option<String>>;
+    async fn set_telegram_state(&mut self, key: &str, value: &str) -> Result<()>;
+}
+
+#[async_trait]
+pub trait Totp {
+    async fn totp_secret(&mut self, person_id: &str) -> Result<Option<Vec<u8>>>;
+    async fn set_totp_secret(&mut self, person_id: &str, secret: &[u8], now: UnixMs) -> Result<()>;
+    async fn spend_totp_step(&mut self, spent: &Spent) -> Result<bool>;
+    async fn spent_totp_step(&mut self, person_id: &str, step: i64) -> Result<Option<Spent>>;
 }

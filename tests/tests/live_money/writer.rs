@@ -213,10 +213,14 @@ async fn vote(world: &World, rng: &mut ChaCha8Rng) -> Result<(), HandleError> {
         approval_id,
         person_id: person.to_owned(),
         decision: if yes { Decision::Approve } else { Decision::Reject },
+        change: None,
         channel: "cli".to_owned(),
+        assurance: domain::person::Assurance::CliKey,
+        evidence: serde_json::json!({}),
         digest: row.digest,
+        shown_digest: None,
         reason: act.act.reason,
-        signature: act.signature,
+        signature: Some(act.signature),
         signed_at: act.act.signed_at,
     };
     store::approvals::insert_entry(&mut unit, &entry).await?;

@@ -8,7 +8,7 @@ use domain::market::{InstrumentId, Mark};
 use domain::message::{Decision, DecisionOutcome, Message, Payload};
 use domain::money::{Price, Quantity, Usd};
 use domain::order::{Amount, Fill, OrderIntent, OrderState, OrderType, Origin, Permit, Side, TimeInForce};
-use domain::person::{Act, PersonAct, SignedAct, Vote};
+use domain::person::{Act, Assurance, PersonAct, SignedAct, Vote};
 use domain::time::UnixMs;
 use ed25519_dalek::SigningKey;
 use rails::book::{Book, Marks};
@@ -168,10 +168,14 @@ impl Scene {
             approval_id: request.approval_id,
             person_id: signed.act.person_id.clone(),
             decision: if *vote == Vote::Approve { Decision::Approve } else { Decision::Reject },
+            change: None,
             channel: "cli".to_owned(),
+            assurance: Assurance::CliKey,
+            evidence: json!({}),
             digest: *digest,
+            shown_digest: None,
             reason: signed.act.reason.clone(),
-            signature: signed.signature.clone(),
+            signature: Some(signed.signature.clone()),
             signed_at: signed.act.signed_at,
         };
         store::approvals::insert_entry(&mut unit, &entry).await.unwrap();

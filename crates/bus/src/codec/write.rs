@@ -131,7 +131,8 @@ fn approval_response(p: &ApprovalResponse) -> v1::ApprovalResponse {
     use v1::approval_response::Decision as Said;
     v1::ApprovalResponse {
         decision: match p.decision {
-            Decision::Reject => Said::Reject,
+            // The message only wakes: what was taken back is a no to whoever hears of it.
+            Decision::Reject | Decision::Revoke => Said::Reject,
             Decision::Modify => Said::Modify,
             Decision::Approve => Said::Approve,
         }

@@ -112,6 +112,7 @@ pub const fn agent(
         timers: &[],
         tables: &[],
         services: &[],
+        asks: &[],
         administers_streams: false,
         limits: USUAL_LIMITS,
         lacks: &[],
@@ -125,6 +126,7 @@ pub fn agents() -> [AgentSpec; 3] {
         agent("treasury", &[Route::Intent, Route::Report], &[], &[Route::CexPermit, Route::Decision]),
         AgentSpec {
             services: &["swarm.status"],
+            asks: &[],
             administers_streams: true,
             ..agent(
                 "supervisor",

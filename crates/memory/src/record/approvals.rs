@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use domain::ids::{ApprovalId, UserId};
+use domain::message::Decision;
+use domain::person::Assurance;
 use domain::time::UnixMs;
 use rails::book::ReservationState;
 use store::StoreError;
@@ -31,17 +33,25 @@ impl Approvals for MemoryUnit {
     async fn insert_request(&mut self, row: &ApprovalRow) -> Result<bool, StoreError> {
         self.run(|s| {
             s.insert("approval_requests")?;
-            texts([&row.policy_version, &row.requested_by, &row.reasoning].map(String::as_str))?;
+            texts(
+                [&row.policy_version, &row.approvers_version, &row.requested_by, &row.reasoning].map(String::as_str),
+            )?;
             document(&row.intent)?;
             if row.status != ApprovalStatus::Pending {
                 return Err(restricted("a request starts pending"));
             }
             check((1..=3).contains(&row.tier), "a tier is 1 to 3")?;
             check(row.reasoning.chars().count() <= 500, "reasoning has at most 500 characters")?;
-            if view!(s, requests).has(&row.approval_id) {
+            check((1..=100).contains(&row.needed), "a request needs 1 to 100 people")?;
+            let replaced = row.replaces.is_some_and(|old| view!(s, successors).has(&old));
+            if view!(s, requests).has(&row.approval_id) || replaced {
                 return Ok(false);
             }
             s.lock(Lock::Request(row.approval_id))?;
+            if let Some(old) = row.replaces {
+                s.lock(Lock::Successor(old))?;
+                s.changes.successors.insert(old, Some(row.approval_id));
+            }
             if !view!(s, users).has(&row.user_id) {
                 return Err(missing("no such user"));
             }
@@ -84,16 +94,31 @@ impl Approvals for MemoryUnit {
         })
     }
 
+    async fn successor(&mut self, approval_id: ApprovalId) -> Result<Option<ApprovalId>, StoreError> {
+        self.run(|s| {
+            let sight = s.select("approval_requests")?;
+            let found = view!(s, successors).get(&approval_id).copied();
+            let seen = |id: &ApprovalId| view!(s, requests).get(id).is_some_and(|row| sight.sees(row.user_id));
+            Ok(found.filter(seen))
+        })
+    }
+
     async fn insert_entry(&mut self, user: UserId, entry: &EntryRow) -> Result<bool, StoreError> {
         self.run(|s| {
             s.insert("approval_entries")?;
-            texts([&entry.person_id, &entry.channel, &entry.reason, &entry.signature].map(String::as_str))?;
-            check(is_hex(&entry.signature, 128), "a signature is 128 hex digits")?;
-            let key = (entry.approval_id, entry.person_id.clone());
+            texts([&entry.person_id, &entry.channel, &entry.reason].map(String::as_str))?;
+            texts(entry.signature.as_deref())?;
+            document(&entry.evidence)?;
+            check(entry.signature.as_ref().is_none_or(|s| is_hex(s, 128)), "a signature is 128 hex digits")?;
+            check(entry.assurance != Assurance::CliKey || entry.signature.is_some(), "a key's word is signed")?;
+            check(entry.evidence.is_object(), "evidence is an object")?;
+            let modifies = entry.decision == Decision::Modify;
+            check(modifies == entry.change.is_some(), "a change is what a modification has")?;
+            let key = (entry.approval_id, entry.person_id.clone(), entry.decision == Decision::Revoke);
             if view!(s, entry_of_person).has(&key) && !s.broken(Defect::VoteCountedTwice) {
                 return Ok(false);
             }
-            s.lock(Lock::Entry(key.0, key.1.clone()))?;
+            s.lock(Lock::Entry(key.0, key.1.clone(), key.2))?;
             if !view!(s, approvers).has(&entry.person_id) {
                 return Err(missing("no such approver"));
             }
@@ -141,7 +166,7 @@ impl Approvals for MemoryUnit {
                         && match row.status {
                             ApprovalStatus::Pending => row.expires_at <= now,
                             ApprovalStatus::Allowed => true,
-                            _ => still_reserved(row),
+                            _ => still_reserved(row) && !view!(s, successors).has(&row.approval_id),
                         }
                 })
                 .map(|row| (row.user_id, row.approval_id))

@@ -5,6 +5,7 @@ use std::iter::Peekable;
 use std::ops::RangeBounds;
 use std::sync::Arc;
 
+use domain::canonical::Sha256Digest;
 use domain::ids::{ApprovalId, BootId, MessageId, OrderId, PermitId, UserId};
 use domain::market::{Instrument, InstrumentId, Venue};
 use domain::money::Usd;
@@ -19,6 +20,8 @@ use store::kill::Kill;
 use store::orders::OrderRow;
 use store::permits::PermitRow;
 use store::supervision::{Declared, Restart};
+use store::telegram::{Account as TelegramAccount, Link, Prompt, Update};
+use store::totp::Spent;
 use store::users::User;
 use uuid::Uuid;
 
@@ -122,8 +125,24 @@ tables! {
     requests: ApprovalId => Arc<ApprovalRow>,
     /// Words by position.
     entries: (ApprovalId, i64) => Arc<Entry>,
-    /// Where a person's word is.
-    entry_of_person: (ApprovalId, String) => i64,
+    /// Where a person's word is, and where their taking back.
+    entry_of_person: (ApprovalId, String, bool) => i64,
+    /// The request that took the place of another.
+    successors: ApprovalId => ApprovalId,
+    /// What Telegram sent.
+    telegram_updates: i64 => Arc<Update>,
+    /// Codes that bind an account.
+    telegram_links: Sha256Digest => Arc<Link>,
+    /// Accounts at Telegram.
+    telegram_accounts: i64 => Arc<TelegramAccount>,
+    /// Messages that showed a request.
+    telegram_prompts: (ApprovalId, String, i64, i64) => Arc<Prompt>,
+    /// What the poll must not forget.
+    telegram_state: String => String,
+    /// Secrets of authenticators.
+    totp: String => Vec<u8>,
+    /// Steps whose code was used.
+    totp_used: (String, i64) => Arc<Spent>,
     /// Steps by position.
     resolutions: (ApprovalId, i64) => Resolution,
     /// Who may decide.

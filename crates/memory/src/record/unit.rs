@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use domain::canonical::Sha256Digest;
 use domain::ids::{ApprovalId, BootId, MessageId, OrderId, PermitId, UserId};
 use domain::market::{InstrumentId, Venue};
 use domain::time::{Clock, UnixMs};
@@ -61,7 +62,15 @@ pub(crate) enum Lock {
     Decision(UserId, OrderId),
     Leg(UserId, MessageId, u16),
     Request(ApprovalId),
-    Entry(ApprovalId, String),
+    Entry(ApprovalId, String, bool),
+    Successor(ApprovalId),
+    TelegramUpdate(i64),
+    TelegramLink(Sha256Digest),
+    TelegramAccount(i64),
+    TelegramPrompt(ApprovalId, String, i64, i64),
+    TelegramState(String),
+    Totp(String),
+    TotpStep(String, i64),
     Approver(String),
     Permit(PermitId),
     PermitOfOrder(UserId, OrderId),

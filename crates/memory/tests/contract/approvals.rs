@@ -3,7 +3,9 @@
 use domain::ids::{ApprovalId, UserId};
 use domain::market::Venue;
 use domain::message::Decision;
+use domain::money::Quantity;
 use domain::order::Side;
+use domain::person::{Assurance, Change as Less};
 use rails::book::{Change, Reservation, ReservationState};
 use serde_json::json;
 use store::approvals::{self, ApprovalRow, ApprovalStatus, Approver, EntryRow};
@@ -21,11 +23,14 @@ cases! {
     requests_that_wait_come_oldest_first,
     prompts_are_counted_from_a_moment,
     a_person_says_one_word,
+    a_request_is_replaced_once,
     a_word_needs_a_person_and_a_request,
     what_waits_for_treasury_is_found,
     an_approver_is_replaced_by_an_administrator_only,
     requests_and_words_are_seen_by_those_who_handle_them,
 }
+
+const LESS: Less = Less { quantity: Some(Quantity::ZERO), worst_price: None };
 
 use ApprovalStatus::{Allowed, Cancelled, Consumed, Denied, Expired, Pending, Revoked, Superseded};
 
@@ -82,6 +87,9 @@ async fn a_request_starts_pending_and_within_its_bounds(world: &World) {
         (ApprovalRow { reasoning: "\0".to_owned(), ..good.clone() }, "22021"),
         (ApprovalRow { intent: json!("\0"), ..good.clone() }, "22P05"),
         (ApprovalRow { user_id: UserId::of_handle("nobody"), ..good.clone() }, "23503"),
+        (ApprovalRow { needed: 0, ..good.clone() }, "23514"),
+        (ApprovalRow { needed: 101, ..good.clone() }, "23514"),
+        (ApprovalRow { approvers_version: "\0".to_owned(), ..good.clone() }, "22021"),
     ] {
         let mut unit = world.begin("treasury").await;
         assert_eq!(state(approvals::insert_request(&mut unit, &bad).await), want, "{bad:?}");
@@ -192,16 +200,30 @@ async fn a_person_says_one_word(world: &World) {
     let (row, other) = (asked(world, anna, 1).await, asked(world, anna, 2).await);
     let mut want = Vec::new();
     for (person, decision) in [("zoe", Decision::Approve), ("anna", Decision::Reject), ("mia", Decision::Modify)] {
-        let word = EntryRow { decision, reason: "ü".to_owned(), ..yes(&row, person) };
+        let change = (decision == Decision::Modify).then_some(LESS);
+        let word = EntryRow { decision, change, reason: "ü".to_owned(), ..yes(&row, person) };
         let mut unit = world.begin_for("supervisor", anna).await;
         assert!(approvals::insert_entry(&mut unit, &word).await.unwrap());
-        let again = EntryRow { decision: Decision::Reject, ..word.clone() };
+        let again = EntryRow { decision: Decision::Reject, change: None, ..word.clone() };
         assert!(!approvals::insert_entry(&mut unit, &again).await.unwrap());
         unit.commit().await.unwrap();
         let mut unit = world.begin_for("supervisor", anna).await;
         assert!(!approvals::insert_entry(&mut unit, &again).await.unwrap());
         want.push(word);
     }
+    let back = EntryRow {
+        decision: Decision::Revoke,
+        assurance: Assurance::Telegram,
+        evidence: json!({ "update_id": 7 }),
+        shown_digest: Some(row.digest),
+        signature: None,
+        ..yes(&row, "zoe")
+    };
+    let mut unit = world.begin_for("supervisor", anna).await;
+    assert!(approvals::insert_entry(&mut unit, &back).await.unwrap(), "what was said can be taken back, once");
+    assert!(!approvals::insert_entry(&mut unit, &back).await.unwrap());
+    unit.commit().await.unwrap();
+    want.push(back);
     let mut unit = world.begin_for("supervisor", anna).await;
     assert!(approvals::insert_entry(&mut unit, &yes(&other, "zoe")).await.unwrap());
     assert_eq!(approvals::entries(&mut unit, row.approval_id).await.unwrap(), want, "in the order they were given");
@@ -209,6 +231,44 @@ async fn a_person_says_one_word(world: &World) {
     let mut second = world.begin_impatient("supervisor").await;
     second.set_tenant(anna).await.unwrap();
     assert_locked(approvals::insert_entry(&mut second, &yes(&other, "zoe")).await);
+}
+
+async fn a_request_is_replaced_once(world: &World) {
+    let (anna, berta) = (account(world, "anna").await, account(world, "berta").await);
+    let old = asked(world, anna, 1).await;
+    reserve(world, &old, ReservationState::Pending).await;
+    assert!(step(world, &old, &[Pending], Superseded).await);
+    let due = async |id| {
+        let found = approvals::due(&mut world.begin("treasury").await, T0).await.unwrap();
+        found.contains(&(anna, id))
+    };
+    assert!(due(old.approval_id).await);
+    let mut envelope = old.envelope.clone();
+    envelope.max_slippage_bps = 1;
+    let new = ApprovalRow {
+        approval_id: ApprovalId(Uuid::from_u128(77)),
+        digest: envelope.digest().unwrap(),
+        envelope,
+        needed: 2,
+        replaces: Some(old.approval_id),
+        ..old.clone()
+    };
+    let mut unit = world.begin("treasury").await;
+    assert!(approvals::insert_request(&mut unit, &new).await.unwrap());
+    let mut second = world.begin_impatient("treasury").await;
+    let other = ApprovalRow { approval_id: ApprovalId(Uuid::from_u128(78)), ..new.clone() };
+    assert_locked(approvals::insert_request(&mut second, &other).await);
+    unit.commit().await.unwrap();
+    let mut unit = world.begin("treasury").await;
+    assert!(!approvals::insert_request(&mut unit, &other).await.unwrap(), "another took its place");
+    assert_eq!(approvals::get(&mut unit, new.approval_id).await.unwrap(), Some(new.clone()));
+    assert_eq!(approvals::successor(&mut unit, old.approval_id).await.unwrap(), Some(new.approval_id));
+    assert_eq!(approvals::successor(&mut unit, new.approval_id).await.unwrap(), None);
+    assert!(!due(old.approval_id).await, "the money is held for the other now");
+    assert!(step(world, &new, &[Pending], Denied).await);
+    assert!(due(new.approval_id).await && !due(old.approval_id).await);
+    let mut unit = world.begin_for("online_trading", berta).await;
+    assert_eq!(state(approvals::successor(&mut unit, old.approval_id).await), "42501");
 }
 
 async fn a_word_needs_a_person_and_a_request(world: &World) {
@@ -220,7 +280,12 @@ async fn a_word_needs_a_person_and_a_request(world: &World) {
         (anna, yes(&row, "mallory"), "23503"),
         (anna, EntryRow { approval_id: ApprovalId(Uuid::nil()), ..good.clone() }, "23503"),
         (berta, good.clone(), "23503"),
-        (anna, EntryRow { signature: "CD".repeat(64), ..good.clone() }, "23514"),
+        (anna, EntryRow { signature: Some("CD".repeat(64)), ..good.clone() }, "23514"),
+        (anna, EntryRow { signature: None, ..good.clone() }, "23514"),
+        (anna, EntryRow { evidence: json!([]), ..good.clone() }, "23514"),
+        (anna, EntryRow { evidence: json!({"a": "\0"}), ..good.clone() }, "22P05"),
+        (anna, EntryRow { decision: Decision::Modify, ..good.clone() }, "23514"),
+        (anna, EntryRow { change: Some(LESS), ..good.clone() }, "23514"),
         (anna, EntryRow { reason: "\0".to_owned(), ..good.clone() }, "22021"),
     ] {
         let mut unit = world.begin_for("supervisor", user).await;

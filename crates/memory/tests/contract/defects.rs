@@ -17,6 +17,8 @@ fn each_defect_is_caught_by_a_case() {
         crate::orders::CASES,
         crate::permits::CASES,
         crate::session::CASES,
+        crate::telegram::CASES,
+        crate::totp::CASES,
     ]
     .concat();
     let caught = Defect::ALL.map(|defect| {

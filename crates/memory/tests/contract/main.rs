@@ -36,6 +36,8 @@ mod ledger;
 mod orders;
 mod permits;
 mod session;
+mod telegram;
+mod totp;
 
 /// A case by name.
 type Case = (&'static str, for<'a> fn(&'a world::World) -> std::pin::Pin<Box<dyn Future<Output = ()> + 'a>>);

@@ -6,6 +6,7 @@ use domain::market::{InstrumentId, Symbol, Venue};
 use domain::message::Decision;
 use domain::money::{Price, Quantity, Usd};
 use domain::order::{Fill, OrderEnvelope, OrderState, OrderType, Permit, PermitBody, Side, TimeInForce};
+use domain::person::Assurance;
 use domain::time::UnixMs;
 use serde_json::json;
 use store::approvals::{ApprovalRow, ApprovalStatus, Approver, EntryRow};
@@ -127,6 +128,9 @@ pub fn request(envelope: &OrderEnvelope) -> ApprovalRow {
         tier: 1,
         status: ApprovalStatus::Pending,
         policy_version: "p1".to_owned(),
+        approvers_version: "a1".to_owned(),
+        needed: 1,
+        replaces: None,
         requested_by: "person:anna".to_owned(),
         reasoning: "because".to_owned(),
         requested_at: T0,
@@ -180,10 +184,14 @@ pub fn yes(request: &ApprovalRow, person_id: &str) -> EntryRow {
         approval_id: request.approval_id,
         person_id: person_id.to_owned(),
         decision: Decision::Approve,
+        change: None,
         channel: "cli".to_owned(),
+        assurance: Assurance::CliKey,
+        evidence: json!({}),
         digest: request.digest,
+        shown_digest: None,
         reason: "fine".to_owned(),
-        signature: "cd".repeat(64),
+        signature: Some("cd".repeat(64)),
         signed_at: T0,
     }
 }

@@ -16,12 +16,13 @@ use testkit::servers::{TestDatabase, postgres};
 
 use crate::samples::T0;
 
-const GRANTS: [(&str, &[TableGrant]); 6] = [
+const GRANTS: [(&str, &[TableGrant]); 7] = [
     ("treasury", grants::TREASURY),
     ("online_trading", grants::DESK),
     ("dexter", grants::DESK),
     ("supervisor", grants::SUPERVISOR),
     ("buy_bot", grants::PLANNER),
+    ("telegram_jarvis", grants::TELEGRAM),
     ("audit_verify", grants::AUDIT_VERIFY),
 ];
 

@@ -7,6 +7,7 @@ mod kill;
 mod ledger;
 mod limits;
 mod precedence;
+mod render;
 #[path = "../scene/mod.rs"]
 mod scene;
 mod signature;

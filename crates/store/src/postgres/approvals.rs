@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use domain::ids::{ApprovalId, OrderId, UserId};
 use domain::message::Decision;
+use domain::person::Assurance;
 use domain::time::UnixMs;
 use sqlx::postgres::PgRow;
 
@@ -24,6 +25,9 @@ fn request_of(row: &PgRow) -> Result<ApprovalRow, StoreError> {
         tier: u8::try_from(row.get::<i16>("tier")?).map_err(|_| row.corrupt("tier"))?,
         status: row.word("status", ApprovalStatus::parse)?,
         policy_version: row.text("policy_version")?,
+        approvers_version: row.text("approvers_version")?,
+        needed: u8::try_from(row.get::<i16>("needed")?).map_err(|_| row.corrupt("needed"))?,
+        replaces: row.get::<Option<uuid::Uuid>>("replaces")?.map(ApprovalId),
         requested_by: row.text("requested_by")?,
         reasoning: row.text("reasoning")?,
         requested_at: row.time("requested_at")?,
@@ -35,6 +39,7 @@ const fn decision_word(decision: Decision) -> &'static str {
     match decision {
         Decision::Reject => "reject",
         Decision::Modify => "modify",
+        Decision::Revoke => "revoke",
         Decision::Approve => "approve",
     }
 }
@@ -42,16 +47,22 @@ const fn decision_word(decision: Decision) -> &'static str {
 fn entry_of(row: &PgRow) -> Result<EntryRow, StoreError> {
     let row = Reader::new("approval_entries", row);
     let decision = |word: &str| {
-        [Decision::Reject, Decision::Modify, Decision::Approve].into_iter().find(|d| decision_word(*d) == word)
+        let all = [Decision::Reject, Decision::Modify, Decision::Approve, Decision::Revoke];
+        all.into_iter().find(|decision| decision_word(*decision) == word)
     };
+    let change = row.get::<Option<serde_json::Value>>("change")?.map(serde_json::from_value).transpose()?;
     Ok(EntryRow {
         approval_id: ApprovalId(row.uuid("approval_id")?),
         person_id: row.text("person_id")?,
         decision: row.word("decision", decision)?,
+        change,
         channel: row.text("channel")?,
+        assurance: row.word("assurance", Assurance::parse)?,
+        evidence: row.json("evidence")?,
         digest: row.digest("digest")?,
+        shown_digest: row.maybe_digest("shown_digest")?,
         reason: row.text("reason")?,
-        signature: row.text("signature")?,
+        signature: row.get("signature")?,
         signed_at: row.time("signed_at")?,
     })
 }
@@ -71,8 +82,8 @@ impl Approvals for PgUnit {
     async fn insert_request(&mut self, row: &ApprovalRow) -> Result<bool, StoreError> {
         let done = sqlx::query(
             "INSERT INTO approval_requests (user_id, approval_id, order_id, envelope, intent, digest, tier, status,
-           policy_version, requested_by, reasoning, requested_at, expires_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING",
+           policy_version, requested_by, reasoning, requested_at, expires_at, approvers_version, needed, replaces)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) ON CONFLICT DO NOTHING",
         )
         .bind(row.user_id.0)
         .bind(row.approval_id.0)
@@ -87,6 +98,9 @@ impl Approvals for PgUnit {
         .bind(&row.reasoning)
         .bind(Stamp(row.requested_at))
         .bind(Stamp(row.expires_at))
+        .bind(&row.approvers_version)
+        .bind(i16::from(row.needed))
+        .bind(row.replaces.map(|id| id.0))
         .execute(self.conn())
         .await?;
         Ok(done.rows_affected() == 1)
@@ -121,23 +135,36 @@ impl Approvals for PgUnit {
         u64::try_from(count).map_err(|_| StoreError::OutOfRange("count"))
     }
 
+    async fn successor(&mut self, approval_id: ApprovalId) -> Result<Option<ApprovalId>, StoreError> {
+        let id: Option<uuid::Uuid> =
+            sqlx::query_scalar("SELECT approval_id FROM approval_requests WHERE replaces = $1")
+                .bind(approval_id.0)
+                .fetch_optional(self.conn())
+                .await?;
+        Ok(id.map(ApprovalId))
+    }
+
     async fn insert_entry(&mut self, user: UserId, entry: &EntryRow) -> Result<bool, StoreError> {
         let done = sqlx::query(
-        "INSERT INTO approval_entries (user_id, approval_id, person_id, decision, channel, digest, reason, signature,
-           signed_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
-    )
-    .bind(user.0)
-    .bind(entry.approval_id.0)
-    .bind(&entry.person_id)
-    .bind(decision_word(entry.decision))
-    .bind(&entry.channel)
-    .bind(&entry.digest.0[..])
-    .bind(&entry.reason)
-    .bind(&entry.signature)
-    .bind(Stamp(entry.signed_at))
-    .execute(self.conn())
-    .await?;
+            "INSERT INTO approval_entries (user_id, approval_id, person_id, decision, channel, digest, reason, signature,
+           signed_at, assurance, evidence, shown_digest, change)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING",
+        )
+        .bind(user.0)
+        .bind(entry.approval_id.0)
+        .bind(&entry.person_id)
+        .bind(decision_word(entry.decision))
+        .bind(&entry.channel)
+        .bind(&entry.digest.0[..])
+        .bind(&entry.reason)
+        .bind(&entry.signature)
+        .bind(Stamp(entry.signed_at))
+        .bind(entry.assurance.word())
+        .bind(&entry.evidence)
+        .bind(entry.shown_digest.map(|digest| digest.0.to_vec()))
+        .bind(entry.change.map(serde_json::to_value).transpose()?)
+        .execute(self.conn())
+        .await?;
         Ok(done.rows_affected() == 1)
     }
 
@@ -187,6 +214,7 @@ impl Approvals for PgUnit {
          SELECT a.user_id, a.approval_id FROM reservations r
          JOIN approval_requests a ON a.user_id = r.user_id AND a.order_id = r.order_id
          WHERE r.state = 'pending' AND a.status NOT IN ('pending', 'allowed')
+           AND NOT EXISTS (SELECT FROM approval_requests n WHERE n.replaces = a.approval_id)
          ORDER BY user_id, approval_id",
         )
         .bind(Stamp(now))

@@ -10,6 +10,8 @@ mod ledger;
 mod orders;
 mod permits;
 mod supervision;
+mod telegram;
+mod totp;
 mod users;
 pub(crate) mod value;
 

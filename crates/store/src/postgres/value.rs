@@ -124,6 +124,11 @@ impl<'a> Reader<'a> {
         Ok(Sha256Digest(bytes))
     }
 
+    pub(crate) fn maybe_digest(&self, column: &'static str) -> Result<Option<Sha256Digest>, StoreError> {
+        let found = self.get::<Option<Vec<u8>>>(column)?;
+        found.map(|bytes| Ok(Sha256Digest(bytes.try_into().map_err(|_| self.corrupt(column))?))).transpose()
+    }
+
     pub(crate) fn instrument(&self) -> Result<InstrumentId, StoreError> {
         Ok(InstrumentId { venue: self.word("venue", Venue::parse)?, symbol: self.word("symbol", Symbol::parse)? })
     }

@@ -6,6 +6,7 @@ use domain::market::Venue;
 use domain::message::Decision;
 use domain::money::Quantity;
 use domain::order::OrderState;
+use domain::person::Assurance;
 use store::approvals::{self, ApprovalStatus, Approver, EntryRow};
 use store::permits::{self, PermitState};
 use store::{Db, OutboxRow, StoreError, decisions, kill, orders, supervision};
@@ -261,10 +262,14 @@ async fn a_person_has_one_vote() {
         approval_id: row.approval_id,
         person_id: "anna".to_owned(),
         decision: Decision::Approve,
+        change: None,
         channel: "cli".to_owned(),
+        assurance: Assurance::CliKey,
+        evidence: serde_json::json!({}),
         digest: row.digest,
+        shown_digest: None,
         reason: "fine".to_owned(),
-        signature: "cd".repeat(64),
+        signature: Some("cd".repeat(64)),
         signed_at: T0,
     };
     assert!(approvals::insert_entry(&mut unit, &yes).await.unwrap());

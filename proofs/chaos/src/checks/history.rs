@@ -248,7 +248,7 @@ async fn approvals(db: &Db) -> Result<Finding, Trouble> {
         let row = store::approvals::get(&mut unit, id).await?;
         let entries = store::approvals::entries(&mut unit, id).await?;
         let good = entries.iter().any(|entry| {
-            let signed = entry.signed_act();
+            let Some(signed) = entry.signed_act() else { return false };
             let is_yes = matches!(&signed.act.what, Act::Vote { approval_id, digest, vote: Vote::Approve }
                 if *approval_id == id && row.as_ref().is_some_and(|row| row.digest == *digest));
             let key = approvers.iter().find(|a| a.active && a.person_id == entry.person_id);

@@ -200,7 +200,7 @@ impl Checks {
         });
         let mut people = BTreeSet::new();
         for (_, entry) in tables.entries.range((request.approval_id, i64::MIN)..=(request.approval_id, i64::MAX)) {
-            let act = entry.row.signed_act();
+            let Some(act) = entry.row.signed_act() else { continue };
             let yes = matches!(&act.act.what, Act::Vote { approval_id, digest, vote: Vote::Approve } if *approval_id == request.approval_id && *digest == request.digest);
             let key = tables.approvers.get(&entry.row.person_id).filter(|a| a.active).map(|a| a.public_key.clone());
             if yes && key.is_some_and(|key| verify_act(&act, &key).is_ok()) {

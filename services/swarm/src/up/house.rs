@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bus::permissions::{NatsUser, inbox_prefix, permissions_of, permissions_of_admin, permissions_of_person};
+use bus::permissions::{
+    NatsUser, WEB, inbox_prefix, permissions_of, permissions_of_admin, permissions_of_person, permissions_of_web,
+};
 use bus::{Bus, BusConfig};
 use domain::agent::AgentSpec;
 use runtime::kill;
@@ -145,6 +147,8 @@ fn starts(args: &UpArgs, data_dir: &Path, keys: &Keys, people: &[Person]) -> Res
         let public_key = keys.nkey(&name)?.public;
         users.push(NatsUser { name, public_key, permissions: permissions_of_person(&person.handle) });
     }
+    let public_key = keys.nkey(WEB)?.public;
+    users.push(NatsUser { name: WEB.to_owned(), public_key, permissions: permissions_of_web() });
     let public_key = keys.nkey("admin")?.public;
     users.push(NatsUser { name: "admin".to_owned(), public_key, permissions: permissions_of_admin() });
     let count = nats::count(data_dir, args.nats_nodes)?;
