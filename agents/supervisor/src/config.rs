@@ -1,8 +1,9 @@
-//! The supervisor's configuration: the plan and the key that signs audit heads.
+//! The supervisor's configuration: the house limits, the plan and the key that signs audit heads.
 
 use std::path::Path;
 
 use ed25519_dalek::{SigningKey, VerifyingKey};
+use rails::limits::Limits;
 use rails::signature::parse_private_key;
 
 use crate::lifecycle::Plan;
@@ -10,6 +11,8 @@ use crate::lifecycle::Plan;
 /// What the supervisor is started with.
 #[derive(Debug)]
 pub struct Config {
+    /// The house limits.
+    pub house: Limits,
     /// Which processes to run.
     pub plan: Plan,
     /// Signs audit heads.
@@ -18,16 +21,25 @@ pub struct Config {
     pub old_anchor_keys: Vec<VerifyingKey>,
 }
 
-/// Reads the plan and the keys; `public_keys` may be absent, then only our own key's anchors are believed.
+/// Reads `limits.toml` from `config_dir`, the plan and the keys; `public_keys` may be absent, then only our own key's anchors are believed.
 ///
 /// # Errors
 /// One line per fault.
-pub fn load(plan: Option<&Path>, key: Option<&Path>, public_keys: Option<&Path>) -> Result<Config, Vec<String>> {
+pub fn load(
+    config_dir: &Path,
+    plan: Option<&Path>,
+    key: Option<&Path>,
+    public_keys: Option<&Path>,
+) -> Result<Config, Vec<String>> {
     let mut faults = Vec::new();
     let read = |what: &str, file: Option<&Path>| match file {
         None => Err(format!("{what} is not set; `swarm up` sets it")),
         Some(file) => std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display())),
     };
+    let limits_file = config_dir.join("limits.toml");
+    let house = read("SWARM_CONFIG_DIR", Some(&limits_file))
+        .and_then(|text| Limits::parse(&text).map_err(|error| format!("{}: {error}", limits_file.display())))
+        .map_err(|fault| faults.push(fault));
     let plan = read("SWARM_PLAN", plan)
         .and_then(|text| serde_json::from_str::<Plan>(&text).map_err(|error| format!("SWARM_PLAN: {error}")))
         .map_err(|fault| faults.push(fault));
@@ -37,8 +49,10 @@ pub fn load(plan: Option<&Path>, key: Option<&Path>, public_keys: Option<&Path>)
     let old_keys = public_keys
         .map_or(Ok(Vec::new()), crate::anchors::read_keys)
         .map_err(|error| faults.push(format!("SWARM_ANCHOR_PUBLIC_KEYS_FILE: {error}")));
-    match (plan, key, old_keys) {
-        (Ok(plan), Ok(anchor_key), Ok(old_anchor_keys)) => Ok(Config { plan, anchor_key, old_anchor_keys }),
+    match (house, plan, key, old_keys) {
+        (Ok(house), Ok(plan), Ok(anchor_key), Ok(old_anchor_keys)) => {
+            Ok(Config { house, plan, anchor_key, old_anchor_keys })
+        }
         _ => Err(faults),
     }
 }

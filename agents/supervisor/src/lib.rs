@@ -8,6 +8,8 @@
 pub mod anchors;
 pub mod answer;
 pub mod config;
+pub mod curve;
+pub mod doors;
 pub mod gateway;
 pub mod lifecycle;
 pub mod process;
@@ -38,6 +40,10 @@ pub struct Shared {
     pub registry: lifecycle::Registry,
     /// The file copy of the kill level.
     pub kill_file: PathBuf,
+    /// The house limits: what was asked under others is over.
+    pub house: rails::limits::Limits,
+    /// Wrong one-time codes.
+    pub codes: doors::CodeGuard,
 }
 
 /// The agent.
@@ -56,6 +62,8 @@ impl Supervisor {
             shared: Arc::new(Shared {
                 registry: lifecycle::Registry::new(&config.plan),
                 kill_file: runtime::kill::file_path(data_dir),
+                house: config.house.clone(),
+                codes: doors::CodeGuard::default(),
             }),
             config,
             anchor_file: anchors_path(data_dir),
@@ -91,7 +99,7 @@ impl Agent for Supervisor {
         asks: &[],
         administers_streams: true,
         limits: USUAL_LIMITS,
-        lacks: &["Telegram and web prompts: decide with `swarm approve`", "kill levels 3 and 4", "staggered recycling"],
+        lacks: &["kill levels 3 and 4", "staggered recycling"],
     };
 
     async fn handle(&self, input: &Envelope, _ctx: &mut Ctx<'_>) -> Result<Vec<Message>, HandleError> {

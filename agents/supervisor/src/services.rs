@@ -14,15 +14,21 @@ use runtime::{HandleError, Means, Work};
 use serde_json::{Value, json};
 
 use crate::answer::{Refused, ok};
-use crate::{Shared, gateway, view};
+use crate::{Shared, doors, gateway, view};
 
 /// The subjects answered, each with what it is for.
 pub const SUBJECTS: &[(&str, &str)] = &[
     ("swarm.signal", "a TradingSignal as JSON; answers accepted with its id, or a code"),
     ("swarm.status", "everything at a glance"),
     ("swarm.positions", "cash, positions and profit of a user: {\"user\":\"operator\"}"),
-    ("swarm.approvals", "requests that wait for a human"),
-    ("swarm.approve", "a signed vote (made by `swarm approve` or `swarm reject`)"),
+    ("swarm.equity", "equity over time, for a chart: {\"user\":\"operator\"}"),
+    ("swarm.trades", "fills, newest first: {\"user\":\"operator\",\"limit\":20}"),
+    ("swarm.limits", "the limits of a user and how much of them is used: {\"user\":\"operator\"}"),
+    ("swarm.approvals", "requests that wait for a human, or one of them: {\"approval_id\":\"...\"}"),
+    ("swarm.approve", "a signed word on a request (made by `swarm approve`, `reject`, `modify` or `revoke`)"),
+    ("swarm.decide.telegram", "a stored press of a button (telegram_jarvis alone may ask): {\"update_id\":123}"),
+    ("swarm.decide.web", "a form with a one-time code (the web page alone may ask)"),
+    ("swarm.telegram.link", "a signed act that makes a code for Telegram (made by `swarm telegram link`)"),
     ("swarm.halt", "raise the kill level: {\"level\":1,\"reason\":\"...\"}; empty means 1"),
     ("swarm.resume", "a signed act that lowers the kill level (made by `swarm resume`)"),
     ("swarm.breaker", "a signed act that resets a breaker (made by `swarm breaker reset`)"),
@@ -126,8 +132,14 @@ pub async fn answer(shared: &Shared, work: &impl Means, subject: &str, payload: 
         "swarm.signal" => signal(work, payload, head).await,
         "swarm.status" => view::status(shared, work).await.map(Ok),
         "swarm.positions" => positions(work, payload).await,
-        "swarm.approvals" => view::approvals(work).await.map(Ok),
-        "swarm.approve" => vote(work, payload).await,
+        "swarm.equity" => looked(payload, async |asked| view::equity(work, &asked.user).await).await,
+        "swarm.trades" => looked(payload, async |asked| view::trades(work, &asked.user, asked.limit).await).await,
+        "swarm.limits" => looked(payload, async |asked| view::limits(shared, work, &asked.user).await).await,
+        "swarm.approvals" => approvals(work, payload).await,
+        "swarm.approve" => doors::cli(shared, work, payload).await,
+        "swarm.decide.telegram" => doors::telegram(shared, work, payload).await,
+        "swarm.decide.web" => doors::web(shared, work, payload).await,
+        "swarm.telegram.link" => doors::link(work, payload).await,
         "swarm.halt" => halt(shared, work, payload).await,
         "swarm.resume" => resume(shared, work, payload).await,
         "swarm.breaker" => breaker(work, payload).await,
@@ -144,7 +156,8 @@ pub async fn answer(shared: &Shared, work: &impl Means, subject: &str, payload: 
     }
 }
 
-type Answer = Result<Result<Value, Refused>, HandleError>;
+/// An answer, or why there is none.
+pub(crate) type Answer = Result<Result<Value, Refused>, HandleError>;
 
 async fn signal(work: &impl Means, payload: &[u8], head: SignalHead) -> Answer {
     let now = work.now();
@@ -205,28 +218,45 @@ async fn positions(work: &impl Means, payload: &[u8]) -> Answer {
     view::positions(work, &handle).await
 }
 
+/// A look at an account.
+struct Look {
+    user: String,
+    limit: i64,
+}
+
+/// Reads whose account is asked for, and how many rows (20 unless told, 500 at most).
+async fn looked(payload: &[u8], look: impl AsyncFnOnce(Look) -> Answer) -> Answer {
+    let user = match user_of(payload) {
+        Ok(user) => user,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let value: Value = serde_json::from_slice(payload).unwrap_or_default();
+    match value.get("limit").map_or(Some(20), Value::as_i64).filter(|limit| (1..=500).contains(limit)) {
+        Some(limit) => look(Look { user, limit }).await,
+        None => Ok(Err(Refused::new("BAD_JSON", "limit is a number from 1 to 500"))),
+    }
+}
+
+async fn approvals(work: &impl Means, payload: &[u8]) -> Answer {
+    if payload.iter().all(u8::is_ascii_whitespace) {
+        return view::approvals(work).await.map(Ok);
+    }
+    let bad = || Refused::new("BAD_JSON", "send nothing or {\"approval_id\":\"...\"}");
+    let Some(fields) = serde_json::from_slice::<Value>(payload).ok().and_then(|value| value.as_object().cloned())
+    else {
+        return Ok(Err(bad()));
+    };
+    match fields.get("approval_id").map(|id| id.as_str().and_then(|text| text.parse().ok())) {
+        None => view::approvals(work).await.map(Ok),
+        Some(Some(approval_id)) => view::approval(work, approval_id).await,
+        Some(None) => Ok(Err(bad())),
+    }
+}
+
 fn signed_act(payload: &[u8]) -> Result<SignedAct, Refused> {
     serde_json::from_slice(payload).map_err(|_| {
         Refused::new("NOT_SIGNED", "send a signed act as JSON: use `swarm approve`, `swarm reject` or `swarm resume`")
     })
-}
-
-async fn vote(work: &impl Means, payload: &[u8]) -> Answer {
-    let signed = match signed_act(payload) {
-        Ok(signed) => signed,
-        Err(refused) => return Ok(Err(refused)),
-    };
-    let mut unit = work.begin(nobody()).await?;
-    match gateway::vote(&mut unit, &signed, "cli").await? {
-        Err(refused) => {
-            metrics::counter!("swarm_votes_refused_total", "code" => refused.code).increment(1);
-            Ok(Err(refused))
-        }
-        Ok(done) => {
-            work.commit(unit, nobody(), done.out).await?;
-            Ok(Ok(done.answer))
-        }
-    }
 }
 
 async fn halt(shared: &Shared, work: &impl Means, payload: &[u8]) -> Answer {
@@ -307,7 +337,7 @@ async fn breaker(work: &impl Means, payload: &[u8]) -> Answer {
         Err(refused) => Ok(Err(refused)),
         Ok((user, done)) => {
             work.commit(unit, user, done.out).await?;
-            Ok(Ok(done.answer))
+            Ok(done.answer)
         }
     }
 }

@@ -55,6 +55,11 @@ struct House {
     task: JoinHandle<Result<(), RunError>>,
 }
 
+fn house() -> rails::limits::Limits {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/limits.toml");
+    rails::limits::Limits::parse(&std::fs::read_to_string(file).unwrap()).unwrap()
+}
+
 impl House {
     async fn new() -> Self {
         let nats = tokio::task::spawn_blocking(servers::fresh_nats).await.unwrap();
@@ -77,8 +82,12 @@ impl House {
         let vars = vars.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let (config, faults) = ProcessConfig::check(&vars, true);
         assert!(faults.0.is_empty(), "{faults}");
-        let own =
-            Config { plan: plan(&folder), anchor_key: SigningKey::from_bytes(&[7; 32]), old_anchor_keys: Vec::new() };
+        let own = Config {
+            house: house(),
+            plan: plan(&folder),
+            anchor_key: SigningKey::from_bytes(&[7; 32]),
+            old_anchor_keys: Vec::new(),
+        };
         let stop = CancellationToken::new();
         let task = tokio::spawn(runtime::run(Supervisor::new(own, &folder), config, stop.clone()));
         let house = Self { _nats: nats, bus, link, folder, stop, task };

@@ -1,25 +1,50 @@
 //! What becomes of a request for a human decision. A message only wakes this code; the stored rows decide, and every
 //! signature is checked again here.
 
-use std::collections::BTreeSet;
-
 use domain::ids::ApprovalId;
 use domain::ids::UserId;
-use domain::message::{DecisionOutcome, Message};
-use domain::order::{OrderIntent, Origin};
-use domain::person::{Act, Vote};
-use rails::check::{Surroundings, Verdict, check, quorum};
+use domain::message::{ApprovalResponse, DecisionOutcome, Message};
+use domain::order::OrderIntent;
+use domain::reject::{Reject, RejectCode};
+use rails::check::{Surroundings, Verdict, check};
 use rails::refusal::{Refusal, RefusalCode};
-use rails::signature::verify_act;
+use rails::{modify, quorum};
 use runtime::HandleError;
+use runtime::evidence::{self, Panel};
 use runtime::kill::KillSwitch;
 use serde_json::json;
 use store::Unit;
-use store::approvals::{ApprovalRow, ApprovalStatus, Approver, EntryRow};
+use store::approvals::{ApprovalRow, ApprovalStatus};
 
 use crate::config::Config;
 use crate::decide::{Locked, MAX_CLOCK_SKEW_MS, Sight, grant, lock, sign};
-use crate::{NAME, facts};
+use crate::{NAME, decide, facts};
+
+/// Acts on a message that says a request was decided. It is not believed: the record is read. A message about a request that
+/// is not there, or is another user's, or that the record knows no decision on, is kept as a dead letter and told.
+///
+/// # Errors
+/// [`HandleError::Reject`]; store failures.
+pub async fn heard(
+    unit: &mut Unit,
+    config: &Config,
+    user_id: UserId,
+    response: &ApprovalResponse,
+    sight: Sight<'_>,
+) -> Result<Vec<Message>, HandleError> {
+    let approval_id = response.approval_id;
+    let row = store::approvals::get(unit, approval_id).await?.filter(|row| row.user_id == user_id);
+    let Some(row) = row else {
+        metrics::counter!("swarm_approval_responses_void_total").increment(1);
+        return Err(Reject::new(RejectCode::BadId, "no such approval request of this user").into());
+    };
+    let out = settle(unit, config, user_id, approval_id, sight).await?;
+    if out.is_empty() && row.status == ApprovalStatus::Pending {
+        metrics::counter!("swarm_approval_responses_void_total").increment(1);
+        return Err(Reject::new(RejectCode::WrongPayload, "the record knows no decision on this request").into());
+    }
+    Ok(out)
+}
 
 /// Acts on the stored state of one request: consumes an allowed one, ends a denied or expired one.
 ///
@@ -38,31 +63,45 @@ pub async fn settle(
     let Some(row) = store::approvals::get(unit, approval_id).await?.filter(|row| row.user_id == user_id) else {
         return Ok(Vec::new());
     };
+    let panel = Panel::read(unit).await?;
+    let why = |code| Refusal::new(code);
     match row.status {
         ApprovalStatus::Pending if sight.now > row.expires_at => {
-            end(unit, &row, ApprovalStatus::Expired, &Refusal::new(RefusalCode::ApprovalExpired), &mut locked, sight)
-                .await
+            let refusal = why(RefusalCode::ApprovalExpired);
+            end(unit, &row, ApprovalStatus::Expired, &refusal, &mut locked, sight).await
         }
-        ApprovalStatus::Pending if row.policy_version != locked.limits.version() => {
-            end(unit, &row, ApprovalStatus::Superseded, &Refusal::new(RefusalCode::Superseded), &mut locked, sight)
-                .await
+        ApprovalStatus::Pending => match outdated(&row, &locked, &panel) {
+            Some(refusal) => end(unit, &row, ApprovalStatus::Superseded, &refusal, &mut locked, sight).await,
+            None => Ok(Vec::new()),
+        },
+        ApprovalStatus::Allowed => consume(unit, config, &row, &panel, &mut locked, sight).await,
+        ApprovalStatus::Denied => release(unit, &row, &why(RefusalCode::Denied), &mut locked, sight).await,
+        ApprovalStatus::Expired => release(unit, &row, &why(RefusalCode::ApprovalExpired), &mut locked, sight).await,
+        ApprovalStatus::Superseded => replace(unit, &row, &panel, &mut locked, sight).await,
+        ApprovalStatus::Cancelled | ApprovalStatus::Revoked => {
+            let taken_back = !evidence::words(unit, &panel, &row).await?.no.is_empty();
+            let code = if taken_back { RefusalCode::Denied } else { RefusalCode::Superseded };
+            release(unit, &row, &why(code), &mut locked, sight).await
         }
-        ApprovalStatus::Denied => release(unit, &row, &Refusal::new(RefusalCode::Denied), &mut locked, sight).await,
-        ApprovalStatus::Expired => {
-            release(unit, &row, &Refusal::new(RefusalCode::ApprovalExpired), &mut locked, sight).await
-        }
-        ApprovalStatus::Superseded | ApprovalStatus::Cancelled | ApprovalStatus::Revoked => {
-            release(unit, &row, &Refusal::new(RefusalCode::Superseded), &mut locked, sight).await
-        }
-        ApprovalStatus::Allowed => consume(unit, config, &row, &mut locked, sight).await,
-        _ => Ok(Vec::new()),
+        ApprovalStatus::Consumed => Ok(Vec::new()),
     }
+}
+
+/// Why a question no longer stands: it was asked under other limits, or other people might decide then.
+fn outdated(row: &ApprovalRow, locked: &Locked, panel: &Panel) -> Option<Refusal> {
+    let refusal = Refusal::new(RefusalCode::Superseded);
+    if row.policy_version != locked.limits.version() {
+        return Some(refusal.with("asked_under", &row.policy_version).with("now", locked.limits.version()));
+    }
+    (row.approvers_version != panel.version())
+        .then(|| refusal.with("asked_of", &row.approvers_version).with("approvers", panel.version()))
 }
 
 async fn consume(
     unit: &mut Unit,
     config: &Config,
     row: &ApprovalRow,
+    panel: &Panel,
     locked: &mut Locked,
     sight: Sight<'_>,
 ) -> Result<Vec<Message>, HandleError> {
@@ -70,10 +109,7 @@ async fn consume(
         return end(unit, row, ApprovalStatus::Expired, &Refusal::new(RefusalCode::ApprovalExpired), locked, sight)
             .await;
     }
-    if row.policy_version != locked.limits.version() {
-        let refusal = Refusal::new(RefusalCode::Superseded)
-            .with("asked_under", &row.policy_version)
-            .with("now", locked.limits.version());
+    if let Some(refusal) = outdated(row, locked, panel) {
         return end(unit, row, ApprovalStatus::Revoked, &refusal, locked, sight).await;
     }
     if let Some(refusal) = locked.refusal() {
@@ -83,12 +119,17 @@ async fn consume(
         // The person said yes and the clock will be right again; until then marks look fresher than they are.
         return Err(HandleError::Retry(format!("the local clock is off by {} ms: no new risk", sight.clock_skew_ms)));
     }
-    let entries = store::approvals::entries(unit, row.approval_id).await?;
-    let people = verified_approvers(unit, row, &entries).await?;
-    if people.len() < quorum(row.tier) {
+    let words = evidence::words(unit, panel, row).await?;
+    if !words.no.is_empty() {
+        let refusal = Refusal::new(RefusalCode::Denied).with("by", words.no.len());
+        return end(unit, row, ApprovalStatus::Revoked, &refusal, locked, sight).await;
+    }
+    let people = words.yes;
+    let needed = quorum::needed(&locked.limits, row.tier, panel.active());
+    if needed.is_none_or(|needed| people.len() < needed) {
         let refusal = Refusal::new(RefusalCode::ApprovalMismatch)
             .with("verified_approvers", people.len())
-            .with("needed", quorum(row.tier));
+            .with("needed", needed.unwrap_or(0));
         return end(unit, row, ApprovalStatus::Revoked, &refusal, locked, sight).await;
     }
     let instrument = store::instruments::get(unit, &row.envelope.instrument()).await?;
@@ -135,44 +176,55 @@ async fn consume(
     ])
 }
 
-/// People whose stored yes verifies: registered and active, signature over this request and digest, one vote each; from
-/// tier 2 on not the requester where more than one approver exists.
-async fn verified_approvers(
+/// Ends a question that something else took the place of. When that is what a person asked for instead, the rails judge the
+/// changed order in this same transaction, and people are asked again about it: whoever modified has not said yes by that.
+/// Whatever stands in the way gives the money back.
+async fn replace(
     unit: &mut Unit,
     row: &ApprovalRow,
-    entries: &[EntryRow],
-) -> Result<BTreeSet<String>, HandleError> {
-    let approvers = store::approvals::approvers(unit).await?;
-    let active = approvers.iter().filter(|a| a.active).count();
-    let requester = intent_of(row)?.origin;
-    let mut people = BTreeSet::new();
-    for entry in entries {
-        let Some(approver) = approvers.iter().find(|a| a.active && a.person_id == entry.person_id) else {
-            continue;
-        };
-        let Some(signed) = entry.signed_act() else { continue };
-        let matches_request = matches!(
-            &signed.act.what,
-            Act::Vote { approval_id, digest, vote: Vote::Approve }
-                if *approval_id == row.approval_id && *digest == row.digest
-        );
-        if !matches_request || verify_act(&signed, &approver.public_key).is_err() {
-            continue;
-        }
-        if row.tier >= 2 && active > 1 && is_requester(&requester, approver) {
-            continue;
-        }
-        people.insert(entry.person_id.clone());
+    panel: &Panel,
+    locked: &mut Locked,
+    sight: Sight<'_>,
+) -> Result<Vec<Message>, HandleError> {
+    if store::approvals::successor(unit, row.approval_id).await?.is_some() {
+        return Ok(Vec::new());
     }
-    Ok(people)
-}
-
-/// A person is known by the name of their key and by the handle of their account.
-fn is_requester(requester: &Origin, approver: &Approver) -> bool {
-    match requester {
-        Origin::Person { handle } => *handle == approver.person_id || approver.handle.as_ref() == Some(handle),
-        Origin::Agent { .. } => false,
+    let superseded = Refusal::new(RefusalCode::Superseded);
+    let change = evidence::words(unit, panel, row).await?.modified.and_then(|entry| entry.change);
+    let wanted = change.and_then(|change| modify::modified(&row.envelope, change).ok());
+    let Some(order) = wanted else { return release(unit, row, &superseded, locked, sight).await };
+    if sight.now > row.expires_at {
+        return release(unit, row, &Refusal::new(RefusalCode::ApprovalExpired), locked, sight).await;
     }
+    if let Some(refusal) = outdated(row, locked, panel).or_else(|| locked.refusal()) {
+        return release(unit, row, &refusal, locked, sight).await;
+    }
+    let instrument = store::instruments::get(unit, &order.instrument()).await?;
+    let kill = KillSwitch::read_with(unit, sight.kill_copies).await?;
+    let around = Surroundings {
+        limits: &locked.limits,
+        book: &locked.book,
+        marks: sight.marks,
+        instrument: instrument.as_ref(),
+        verdict: None,
+        kill,
+        now: sight.now,
+    };
+    let (tier, sum_usd) = match check(&order, None, around) {
+        Verdict::Refused(refusal) => return release(unit, row, &refusal, locked, sight).await,
+        Verdict::NeedsHuman { tier, sum_usd, .. } => (tier, sum_usd),
+        // What a person was asked about once, a person decides, however small it became.
+        Verdict::Approved(_) => (1, order.max_notional_usd),
+    };
+    let needed = match decide::may_ask(unit, row.user_id, tier, panel, &locked.limits, sight.now).await? {
+        Ok(needed) => needed,
+        Err(refusal) => return release(unit, row, &refusal, locked, sight).await,
+    };
+    let intent = intent_of(row)?;
+    let id = modify::successor_id(row.approval_id, &order).map_err(|error| HandleError::Fatal(error.to_string()))?;
+    let request = decide::request_of(&intent, order, id, tier, needed, panel, sight.now)?;
+    let request = ApprovalRow { replaces: Some(row.approval_id), ..request };
+    decide::ask(unit, &intent, request, sum_usd, locked, sight.now).await
 }
 
 async fn end(

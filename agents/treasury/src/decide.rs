@@ -11,6 +11,7 @@ use rails::kill::KillCopy;
 use rails::limits::Limits;
 use rails::refusal::{Refusal, RefusalCode};
 use runtime::HandleError;
+use runtime::evidence::Panel;
 use runtime::kill::KillSwitch;
 use serde_json::json;
 use store::Unit;
@@ -177,7 +178,7 @@ pub async fn decide(
             Ok(turn_away(&refusal))
         }
         Verdict::NeedsHuman { tier, sum_usd, .. } => {
-            ask_human(unit, intent, order, tier, sum_usd, &mut locked, sight.now).await
+            ask_human(unit, intent, order, (tier, sum_usd), &mut locked, sight.now).await
         }
         Verdict::Approved(approved) => {
             let order = approved.into_inner();
@@ -253,72 +254,128 @@ pub fn digest_of(order: &OrderEnvelope) -> Result<domain::canonical::Sha256Diges
     order.digest().map_err(|error| HandleError::Fatal(error.to_string()))
 }
 
+/// Asks people about an order that needs them, or refuses it when they were asked too often or nobody could answer.
 async fn ask_human(
     unit: &mut Unit,
     intent: &OrderIntent,
     order: OrderEnvelope,
+    (tier, sum_usd): (u8, Usd),
+    locked: &mut Locked,
+    now: UnixMs,
+) -> Result<Vec<Message>, HandleError> {
+    let panel = Panel::read(unit).await?;
+    let needed = match may_ask(unit, intent.user_id, tier, &panel, &locked.limits, now).await? {
+        Ok(needed) => needed,
+        Err(refusal) => {
+            record_refusal(unit, intent, Some(&order), &locked.limits, &refusal, now).await?;
+            return Ok(facts::refused(intent.user_id, order.order_id, intent.signal_id, &intent.instrument, &refusal));
+        }
+    };
+    // The signal's own validity bounded how long it might wait for us; a human gets the time the limits name.
+    let expires_at = now.plus_ms(locked.limits.approval_ttl_ms);
+    let order = OrderEnvelope { valid_until: expires_at, ..order };
+    record_decision(unit, intent, Some(&order), Outcome::NeedsHuman, None, &locked.limits, now).await?;
+    let approval_id = ApprovalId(derive("swarm.approval.v1", &[order.order_id.0.as_bytes()]));
+    let row = request_of(intent, order, approval_id, tier, needed, &panel, now)?;
+    ask(unit, intent, row, sum_usd, locked, now).await
+}
+
+/// How many people a question needs, when it may be asked at all.
+///
+/// # Errors
+/// Store failures; a refusal is an answer.
+pub(crate) async fn may_ask(
+    unit: &mut Unit,
+    user_id: UserId,
     tier: u8,
+    panel: &Panel,
+    limits: &Limits,
+    now: UnixMs,
+) -> Result<Result<u8, Refusal>, HandleError> {
+    const HOUR_MS: i64 = 3_600_000;
+    let prompts = store::approvals::prompts_since(unit, user_id, now.plus_ms(-HOUR_MS)).await?;
+    if prompts >= u64::from(limits.approval_prompts_per_hour) {
+        let refusal = Refusal::new(RefusalCode::AttentionBudget)
+            .with("prompts", prompts)
+            .with("limit", limits.approval_prompts_per_hour);
+        return Ok(Err(refusal));
+    }
+    let needed = rails::quorum::needed(limits, tier, panel.active()).and_then(|needed| u8::try_from(needed).ok());
+    // Nobody could ever say yes: that is a no, now and not when the time has run out.
+    let denied = || Refusal::new(RefusalCode::Denied).with("tier", tier).with("approvers", panel.active());
+    Ok(needed.ok_or_else(denied))
+}
+
+/// A question as it is stored.
+///
+/// # Errors
+/// [`HandleError::Fatal`], which no typed value can cause.
+pub(crate) fn request_of(
+    intent: &OrderIntent,
+    order: OrderEnvelope,
+    approval_id: ApprovalId,
+    tier: u8,
+    needed: u8,
+    panel: &Panel,
+    now: UnixMs,
+) -> Result<ApprovalRow, HandleError> {
+    let fatal = |error: serde_json::Error| HandleError::Fatal(error.to_string());
+    Ok(ApprovalRow {
+        approval_id,
+        user_id: intent.user_id,
+        order_id: order.order_id,
+        digest: digest_of(&order)?,
+        intent: serde_json::to_value(intent).map_err(fatal)?,
+        tier,
+        status: ApprovalStatus::Pending,
+        policy_version: order.policy_version.clone(),
+        approvers_version: panel.version().to_owned(),
+        needed,
+        replaces: None,
+        requested_by: serde_json::to_string(&intent.origin).map_err(fatal)?,
+        reasoning: intent.reasoning.clone(),
+        requested_at: now,
+        expires_at: order.valid_until,
+        envelope: order,
+    })
+}
+
+/// Holds the money of a question, stores it, and tells of it: all of it in the caller's transaction.
+///
+/// # Errors
+/// Store failures.
+pub(crate) async fn ask(
+    unit: &mut Unit,
+    intent: &OrderIntent,
+    row: ApprovalRow,
     sum_usd: Usd,
     locked: &mut Locked,
     now: UnixMs,
 ) -> Result<Vec<Message>, HandleError> {
-    const HOUR_MS: i64 = 3_600_000;
-    let prompts = store::approvals::prompts_since(unit, intent.user_id, now.plus_ms(-HOUR_MS)).await?;
-    if prompts >= u64::from(locked.limits.approval_prompts_per_hour) {
-        let refusal = Refusal::new(RefusalCode::AttentionBudget)
-            .with("prompts", prompts)
-            .with("limit", locked.limits.approval_prompts_per_hour);
-        record_refusal(unit, intent, Some(&order), &locked.limits, &refusal, now).await?;
-        return Ok(facts::refused(intent.user_id, order.order_id, intent.signal_id, &intent.instrument, &refusal));
-    }
-    // The signal's own validity bounded how long it might wait for us; a human gets the time the limits name.
-    let expires_at = now.plus_ms(locked.limits.approval_ttl_ms);
-    let order = OrderEnvelope { valid_until: expires_at, ..order };
-    let digest = digest_of(&order)?;
-    let approval_id = ApprovalId(derive("swarm.approval.v1", &[order.order_id.0.as_bytes()]));
-    let changes = locked.book.reserve(&order, ReservationState::Pending, expires_at);
+    let (approval_id, digest, tier, expires_at) = (row.approval_id, row.digest, row.tier, row.expires_at);
+    let changes = locked.book.reserve(&row.envelope, ReservationState::Pending, expires_at);
     store::ledger::apply(unit, intent.user_id, &changes, now).await?;
-    record_decision(unit, intent, Some(&order), Outcome::NeedsHuman, None, &locked.limits, now).await?;
-    let requested_by = serde_json::to_string(&intent.origin).map_err(|e| HandleError::Fatal(e.to_string()))?;
-    let approvers = store::approvals::approvers(unit).await?;
-    store::approvals::insert_request(
-        unit,
-        &ApprovalRow {
-            approval_id,
-            user_id: intent.user_id,
-            order_id: order.order_id,
-            envelope: order.clone(),
-            intent: serde_json::to_value(intent).map_err(|e| HandleError::Fatal(e.to_string()))?,
-            digest,
-            tier,
-            status: ApprovalStatus::Pending,
-            policy_version: order.policy_version.clone(),
-            approvers_version: store::approvals::version_of(&approvers),
-            needed: u8::try_from(rails::check::quorum(tier)).unwrap_or(u8::MAX),
-            replaces: None,
-            requested_by,
-            reasoning: intent.reasoning.clone(),
-            requested_at: now,
-            expires_at,
-        },
-    )
-    .await?;
+    if !store::approvals::insert_request(unit, &row).await? {
+        return Err(HandleError::Retry(format!("approval {approval_id} was asked meanwhile")));
+    }
     let audit = json!({
-        "order_id": order.order_id,
-        "intent_id": order.intent_id,
+        "order_id": row.order_id,
+        "intent_id": row.envelope.intent_id,
         "signal_id": intent.signal_id,
         "approval_id": approval_id,
+        "replaces": row.replaces,
         "digest": digest,
         "tier": tier,
+        "needed": row.needed,
         "sum_usd": sum_usd,
         "expires_at": expires_at,
     });
     store::audit::append(unit, intent.user_id, "approval_requested", NAME, &audit, now).await?;
     metrics::counter!("swarm_approvals_requested_total").increment(1);
     let outcome = DecisionOutcome::NeedsHuman { approval_id };
-    let told = facts::decision(intent.user_id, order.order_id, intent.signal_id, &intent.instrument, outcome);
-    let request =
-        ApprovalRequest { approval_id, envelope: order, digest, tier, expires_at, reasoning: intent.reasoning.clone() };
+    let told = facts::decision(intent.user_id, row.order_id, intent.signal_id, &intent.instrument, outcome);
+    let reasoning = intent.reasoning.clone();
+    let request = ApprovalRequest { approval_id, envelope: row.envelope, digest, tier, expires_at, reasoning };
     Ok(vec![facts::approval_requested(intent.user_id, request), told])
 }
 

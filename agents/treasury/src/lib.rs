@@ -132,9 +132,7 @@ impl Agent for Treasury {
                 decide::decide(unit, &self.config, intent, sight).await
             }
             Payload::ExecutionReport(report) => settle::post(unit, &self.config, user_id, report.order_id, sight).await,
-            Payload::ApprovalResponse(response) => {
-                approval::settle(unit, &self.config, user_id, response.approval_id, sight).await
-            }
+            Payload::ApprovalResponse(response) => approval::heard(unit, &self.config, user_id, response, sight).await,
             Payload::Task(task) => reset::breaker(unit, &self.config, user_id, task, sight).await,
             other => Err(Reject::new(RejectCode::WrongPayload, other.kind()).into()),
         })

@@ -9,6 +9,7 @@ use domain::message::Message;
 use domain::time::UnixMs;
 use rails::book::Marks;
 use rails::limits::Limits;
+use runtime::evidence::Panel;
 use runtime::{HandleError, Means, Work};
 use store::Unit;
 
@@ -23,6 +24,8 @@ const BATCH: i64 = 200;
 /// Turns between two rounds over the users who hold something (6 s); a user without a position has no loss to watch,
 /// and their day starts with their next order.
 const ROUND_EVERY_TURNS: u64 = 3;
+/// Turns between two looks at whether the limits are still those a question was asked under (20 s).
+const LIMITS_EVERY_TURNS: u64 = 10;
 /// Users looked at in one turn: posting must not wait for the watching.
 const WATCHED_A_TURN: i64 = 50;
 
@@ -40,6 +43,8 @@ pub struct Round {
     told: BTreeMap<UserId, i64>,
     after: Option<UserId>,
     pause_turns: u64,
+    /// Sweeps so far.
+    turns: u64,
 }
 
 /// Sweeps until shutdown. A failing turn is logged and tried again with the next; a fatal one ends the process.
@@ -73,11 +78,15 @@ pub async fn sweep(treasury: &Treasury, work: &impl Means, round: &mut Round) ->
     let besides = round.put_off.waiting(now);
     let unposted = store::orders::unposted(&mut looker, BATCH, &besides).await?;
     let mut due = store::approvals::due(&mut looker, now).await?;
-    if !round.started {
-        // Limits may have changed while we were down: what was asked under others is over.
-        let waiting = store::approvals::pending(&mut looker, None).await?;
-        due.extend(waiting.iter().map(|row| (row.user_id, row.approval_id)));
-    }
+    // What was asked of other approvers is over. Limits may have changed while we were down, or a user's own at any time.
+    let panel = Panel::read(&mut looker).await?;
+    let all = !round.started || round.turns.is_multiple_of(LIMITS_EVERY_TURNS);
+    let waiting = store::approvals::pending(&mut looker, None).await?;
+    let outdated = waiting.iter().filter(|row| all || row.approvers_version != panel.version());
+    due.extend(outdated.map(|row| (row.user_id, row.approval_id)));
+    due.sort_unstable();
+    due.dedup();
+    round.turns = round.turns.wrapping_add(1);
     let unspent = store::permits::unspent_due(&mut looker, now).await?;
     let users = round.next(&mut looker, now.day()).await?;
     looker.rollback().await?;

@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod canonical;
 pub mod ids;
+pub mod link_code;
 pub mod market;
 pub mod message;
 pub mod money;

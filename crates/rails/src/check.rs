@@ -130,10 +130,3 @@ pub fn daily_loss_reached(limits: &Limits, book: &Book, equity: domain::money::U
         _ => true,
     }
 }
-
-/// Distinct people whose yes a tier needs: one up to tier 2, two above. The gateway that stores votes and the treasury
-/// that spends them ask the same function.
-#[must_use]
-pub const fn quorum(tier: u8) -> usize {
-    if tier <= 2 { 1 } else { 2 }
-}

@@ -32,6 +32,8 @@ pub struct Limits {
     pub approval_ttl_ms: i64,
     /// Prompts per user and hour; above it the swarm stops proposing.
     pub approval_prompts_per_hour: u32,
+    /// Distinct people whose yes a request of tier 1, 2 and 3 needs; never 0.
+    pub approval_people: [u32; 3],
     /// Risk-increasing permits in the rate window.
     pub rate_risk_increasing: u32,
     /// Exits in the rate window.
@@ -94,7 +96,7 @@ const DAY_MS: i64 = domain::time::DAY_MS;
 const TRILLION: i64 = domain::money::MAX_MAGNITUDE;
 
 /// Every limit, once.
-const RULES: [Rule; 17] = [
+const RULES: [Rule; 20] = [
     text("position_usd", 0, TRILLION, Tighter::Lower),
     text("total_exposure_percent", 0, 100, Tighter::Lower),
     text("price_collar_percent", 0, 99, Tighter::Lower),
@@ -104,6 +106,9 @@ const RULES: [Rule; 17] = [
     text("approval_tier2_over_usd", 0, TRILLION, Tighter::Lower),
     whole("approval_ttl_ms", 1, DAY_MS, Tighter::Lower),
     whole("approval_prompts_per_hour", 0, 1_000, Tighter::Lower),
+    whole("approval_people_tier1", 1, 100, Tighter::Higher),
+    whole("approval_people_tier2", 1, 100, Tighter::Higher),
+    whole("approval_people_tier3", 1, 100, Tighter::Higher),
     whole("rate_risk_increasing", 0, 1_000_000, Tighter::Lower),
     whole("rate_exits", 1, 1_000_000, Tighter::Lower),
     whole("rate_window_ms", 1_000, DAY_MS, Tighter::Higher),
@@ -113,6 +118,9 @@ const RULES: [Rule; 17] = [
     text("worst_fee_percent", 0, 100, Tighter::Higher),
     whole("permit_ttl_ms", 1, DAY_MS, Tighter::Lower),
 ];
+
+/// How many people decide, by tier.
+const PEOPLE: [&str; 3] = ["approval_people_tier1", "approval_people_tier2", "approval_people_tier3"];
 
 /// Limits by name, as they are read and written.
 type Values = BTreeMap<&'static str, Decimal>;
@@ -139,6 +147,13 @@ impl Limits {
             && first > second
         {
             faults.push("approval_tier2_over_usd is below approval_over_usd".to_owned());
+        }
+        for (low, high) in [(PEOPLE[0], PEOPLE[1]), (PEOPLE[1], PEOPLE[2])] {
+            if let (Some(few), Some(many)) = (values.get(low), values.get(high))
+                && few > many
+            {
+                faults.push(format!("{high} is below {low}"));
+            }
         }
         if faults.is_empty() { Self::from_values(&values) } else { Err(LimitsError { faults }) }
     }
@@ -186,6 +201,12 @@ impl Limits {
         digest.to_string().chars().take(16).collect()
     }
 
+    /// Every limit by its name in the file, for people to read.
+    #[must_use]
+    pub fn named(&self) -> BTreeMap<&'static str, Decimal> {
+        self.to_values()
+    }
+
     fn to_values(&self) -> Values {
         BTreeMap::from([
             ("position_usd", self.position_usd.value()),
@@ -197,6 +218,9 @@ impl Limits {
             ("approval_tier2_over_usd", self.approval_tier2_over_usd.value()),
             ("approval_ttl_ms", self.approval_ttl_ms.into()),
             ("approval_prompts_per_hour", self.approval_prompts_per_hour.into()),
+            (PEOPLE[0], self.approval_people[0].into()),
+            (PEOPLE[1], self.approval_people[1].into()),
+            (PEOPLE[2], self.approval_people[2].into()),
             ("rate_risk_increasing", self.rate_risk_increasing.into()),
             ("rate_exits", self.rate_exits.into()),
             ("rate_window_ms", self.rate_window_ms.into()),
@@ -224,6 +248,7 @@ impl Limits {
             approval_tier2_over_usd: usd("approval_tier2_over_usd")?,
             approval_ttl_ms: ms("approval_ttl_ms")?,
             approval_prompts_per_hour: count("approval_prompts_per_hour")?,
+            approval_people: [count(PEOPLE[0])?, count(PEOPLE[1])?, count(PEOPLE[2])?],
             rate_risk_increasing: count("rate_risk_increasing")?,
             rate_exits: count("rate_exits")?,
             rate_window_ms: ms("rate_window_ms")?,

@@ -14,6 +14,7 @@ mod config;
 mod core;
 pub mod ending;
 mod engine;
+pub mod evidence;
 mod grid;
 mod hearing;
 mod http;

@@ -183,6 +183,16 @@ pub async fn get(unit: &mut Unit, approval_id: ApprovalId) -> Result<Option<Appr
     unit.records().request(approval_id).await
 }
 
+/// One request of the unit's tenant, which nobody else moves on until this unit ends: who counts words must see all that came
+/// before.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn lock(unit: &mut Unit, approval_id: ApprovalId) -> Result<Option<ApprovalRow>, StoreError> {
+    let user = unit.required()?;
+    unit.records().lock_request(user, approval_id).await
+}
+
 /// Requests that wait, of `user` or of everyone this role may see; oldest first.
 ///
 /// # Errors

@@ -143,6 +143,7 @@ pub trait Permits {
 pub trait Approvals {
     async fn insert_request(&mut self, row: &ApprovalRow) -> Result<bool>;
     async fn request(&mut self, approval_id: ApprovalId) -> Result<Option<ApprovalRow>>;
+    async fn lock_request(&mut self, user: UserId, approval_id: ApprovalId) -> Result<Option<ApprovalRow>>;
     async fn pending_requests(&mut self, user: Option<UserId>) -> Result<Vec<ApprovalRow>>;
     async fn prompts_since(&mut self, user: UserId, since: UnixMs) -> Result<u64>;
     async fn successor(&mut self, approval_id: ApprovalId) -> Result<Option<ApprovalId>>;

@@ -18,6 +18,7 @@ const LOGINS: &[RoleSpec<'static>] = &[
     RoleSpec { name: "treasury", password: "test", grants: grants::TREASURY },
     RoleSpec { name: "online_trading", password: "test", grants: grants::DESK },
     RoleSpec { name: "supervisor", password: "test", grants: grants::SUPERVISOR },
+    RoleSpec { name: "telegram_jarvis", password: "test", grants: grants::TELEGRAM },
     RoleSpec { name: "audit_verify", password: "test", grants: grants::AUDIT_VERIFY },
 ];
 

@@ -135,7 +135,12 @@ pub fn start(place: usize, around: Around, data_dir: &Path, rests: bool, leads: 
         SUPERVISOR => {
             let plan = Plan { agents: Vec::new(), run_dir: data_dir.to_owned() };
             let anchor_key = SigningKey::from_bytes(&[5; 32]);
-            let config = supervisor::config::Config { plan, anchor_key, old_anchor_keys: Vec::new() };
+            let config = supervisor::config::Config {
+                house: treasury_limits(fault),
+                plan,
+                anchor_key,
+                old_anchor_keys: Vec::new(),
+            };
             let agent = Arc::new(Supervisor::new(config, data_dir));
             leads.supervisor = Some(Arc::clone(&agent));
             Box::new(Host::new(agent, around))

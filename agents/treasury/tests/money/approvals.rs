@@ -95,7 +95,7 @@ async fn a_yes_that_is_not_an_active_approvers_signature_on_this_digest_is_worth
     let no_as_yes = async |s: &mut Scene, r: &ApprovalRow| {
         store_yes(s, r, vote_of("operator", r, r.digest, Vote::Reject)).await;
     };
-    check("a no stored as allowed", no_as_yes, &revoked, ApprovalStatus::Revoked).await;
+    check("a no stored as allowed", no_as_yes, &ended("DENIED"), ApprovalStatus::Revoked).await;
     let reworded = async |s: &mut Scene, r: &ApprovalRow| {
         let yes = vote_of("operator", r, r.digest, Vote::Approve);
         let act = PersonAct { reason: "something else".to_owned(), ..yes.act };
@@ -106,7 +106,7 @@ async fn a_yes_that_is_not_an_active_approvers_signature_on_this_digest_is_worth
         s.approve(r).await;
         s.bank.approver("operator", Some("operator"), false).await;
     };
-    check("no longer an approver", inactive, &revoked, ApprovalStatus::Revoked).await;
+    check("no longer an approver", inactive, &ended("SUPERSEDED"), ApprovalStatus::Revoked).await;
     let new_key = async |s: &mut Scene, r: &ApprovalRow| {
         s.approve(r).await;
         let public_key = hex::encode(person_key("new").verifying_key().as_bytes());
@@ -115,7 +115,7 @@ async fn a_yes_that_is_not_an_active_approvers_signature_on_this_digest_is_worth
         store::approvals::upsert_approver(&mut unit, &approver).await.unwrap();
         unit.commit().await.unwrap();
     };
-    check("a key that was replaced", new_key, &revoked, ApprovalStatus::Revoked).await;
+    check("a key that was replaced", new_key, &ended("SUPERSEDED"), ApprovalStatus::Revoked).await;
     let nobody = async |s: &mut Scene, r: &ApprovalRow| {
         let mut unit = s.bank.unit_of(s.user).await;
         store::approvals::set_status(&mut unit, r.approval_id, &[ApprovalStatus::Pending], ApprovalStatus::Allowed)

@@ -68,6 +68,17 @@ impl Approvals for MemoryUnit {
         })
     }
 
+    async fn lock_request(&mut self, user: UserId, approval_id: ApprovalId) -> Result<Option<ApprovalRow>, StoreError> {
+        self.run(|s| {
+            s.access.allow_lock("approval_requests")?;
+            let reach = s.access.reach(s.tenant);
+            let seen = |row: &&Arc<ApprovalRow>| row.user_id == user && reach.sees(user);
+            let Some(row) = view!(s, requests).get(&approval_id).filter(seen).cloned() else { return Ok(None) };
+            s.lock(Lock::Request(approval_id))?;
+            Ok(Some(row.as_ref().clone()))
+        })
+    }
+
     async fn pending_requests(&mut self, user: Option<UserId>) -> Result<Vec<ApprovalRow>, StoreError> {
         self.run(|s| {
             let sight = s.select("approval_requests")?;

@@ -20,6 +20,7 @@ cases! {
     a_request_starts_pending_and_within_its_bounds,
     a_request_takes_only_the_steps_of_its_life,
     of_two_units_one_takes_the_step,
+    a_locked_request_moves_for_nobody_else,
     requests_that_wait_come_oldest_first,
     prompts_are_counted_from_a_moment,
     a_person_says_one_word,
@@ -156,6 +157,31 @@ async fn of_two_units_one_takes_the_step(world: &World) {
     assert!(!step(world, &row, &[Allowed], Revoked).await);
     let seen = approvals::get(&mut world.begin("treasury").await, row.approval_id).await.unwrap().unwrap();
     assert_eq!(seen.status, Consumed);
+}
+
+async fn a_locked_request_moves_for_nobody_else(world: &World) {
+    let (anna, berta) = (account(world, "anna").await, account(world, "berta").await);
+    let row = asked(world, anna, 1).await;
+    let mut first = world.begin_for("supervisor", anna).await;
+    assert_eq!(approvals::lock(&mut first, row.approval_id).await.unwrap(), Some(row.clone()));
+    for role in ["supervisor", "treasury"] {
+        let mut second = world.begin_impatient(role).await;
+        second.set_tenant(anna).await.unwrap();
+        assert_locked(approvals::lock(&mut second, row.approval_id).await);
+        let mut second = world.begin_impatient(role).await;
+        second.set_tenant(anna).await.unwrap();
+        assert_locked(approvals::set_status(&mut second, row.approval_id, &[Pending], Denied).await);
+    }
+    assert!(approvals::set_status(&mut first, row.approval_id, &[Pending], Allowed).await.unwrap());
+    first.commit().await.unwrap();
+    let mut second = world.begin_for("treasury", anna).await;
+    let seen = approvals::lock(&mut second, row.approval_id).await.unwrap().unwrap();
+    assert_eq!(seen.status, Allowed, "what happened while one waited is seen");
+    let mut other = world.begin_for("supervisor", berta).await;
+    assert_eq!(approvals::lock(&mut other, row.approval_id).await.unwrap(), None, "of another user");
+    assert_eq!(approvals::lock(&mut other, ApprovalId(Uuid::nil())).await.unwrap(), None);
+    let mut desk = world.begin_for("audit_verify", anna).await;
+    assert_eq!(state(approvals::lock(&mut desk, row.approval_id).await), "42501");
 }
 
 async fn requests_that_wait_come_oldest_first(world: &World) {

@@ -16,6 +16,9 @@ fn either_side() -> Vec<(&'static str, Value, Value)> {
         ("approval_tier2_over_usd", json!("4999"), json!("5001")),
         ("approval_ttl_ms", json!(899_999), json!(900_001)),
         ("approval_prompts_per_hour", json!(11), json!(13)),
+        ("approval_people_tier1", json!(2), json!(1)),
+        ("approval_people_tier2", json!(2), json!(1)),
+        ("approval_people_tier3", json!(3), json!(1)),
         ("rate_risk_increasing", json!(19), json!(21)),
         ("rate_exits", json!(59), json!(61)),
         ("rate_window_ms", json!(3_600_001), json!(3_599_999)),
@@ -48,7 +51,7 @@ fn each_limit_must_be_there_and_no_other_may_be() {
             house_text().lines().filter(|line| !line.starts_with(name)).fold(String::new(), |a, l| a + l + "\n");
         assert_eq!(Limits::parse(&without).unwrap_err().faults, [format!("{name} is missing")]);
     }
-    assert_eq!(Limits::parse("").unwrap_err().faults.len(), 17, "all faults at once");
+    assert_eq!(Limits::parse("").unwrap_err().faults.len(), 20, "all faults at once");
     assert_eq!(Limits::parse(&(house_text() + "bypass = 1")).unwrap_err().faults, ["bypass is not a limit"]);
     assert!(Limits::parse("not toml").is_err());
 }
@@ -71,6 +74,11 @@ fn a_value_that_is_none_is_a_fault() {
         ("rate_risk_increasing = \"20\"", "rate_risk_increasing must be a whole number"),
         ("rate_risk_increasing = -1", "rate_risk_increasing must be from 0 to 1000000"),
         ("rate_exits = 0", "rate_exits must be from 1 to 1000000"),
+        ("approval_people_tier1 = 0", "approval_people_tier1 must be from 1 to 100"),
+        ("approval_people_tier3 = 101", "approval_people_tier3 must be from 1 to 100"),
+        ("approval_people_tier1 = 2", "approval_people_tier2 is below approval_people_tier1"),
+        ("approval_people_tier2 = 3", "approval_people_tier3 is below approval_people_tier2"),
+        ("approval_ttl_ms = 0", "approval_ttl_ms must be from 1 to 86400000"),
         ("approval_tier2_over_usd = \"999\"", "approval_tier2_over_usd is below approval_over_usd"),
     ] {
         let name = line.split(' ').next().unwrap();
@@ -95,6 +103,9 @@ fn each_limit_may_be_at_either_end_of_its_range_and_not_beyond() {
         ("approval_tier2_over_usd", None, usd.0.clone(), usd.1.clone(), usd.2.clone()),
         ("approval_ttl_ms", Some(0), json!(1), json!(86_400_000), json!(86_400_001)),
         ("approval_prompts_per_hour", Some(-1), json!(0), json!(1_000), json!(1_001)),
+        ("approval_people_tier1", Some(0), json!(1), json!(100), json!(101)),
+        ("approval_people_tier2", Some(0), json!(1), json!(100), json!(101)),
+        ("approval_people_tier3", Some(0), json!(1), json!(100), json!(101)),
         ("rate_risk_increasing", Some(-1), json!(0), json!(1_000_000), json!(1_000_001)),
         ("rate_exits", Some(0), json!(1), json!(1_000_000), json!(1_000_001)),
         ("rate_window_ms", Some(999), json!(1_000), json!(86_400_000), json!(86_400_001)),

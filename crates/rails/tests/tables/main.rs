@@ -6,7 +6,10 @@ mod gate;
 mod kill;
 mod ledger;
 mod limits;
+mod modify;
 mod precedence;
+mod press;
+mod quorum;
 mod render;
 #[path = "../scene/mod.rs"]
 mod scene;

@@ -114,6 +114,16 @@ impl Approvals for PgUnit {
         row.as_ref().map(request_of).transpose()
     }
 
+    async fn lock_request(&mut self, user: UserId, approval_id: ApprovalId) -> Result<Option<ApprovalRow>, StoreError> {
+        let row =
+            sqlx::query("SELECT * FROM approval_requests WHERE user_id = $1 AND approval_id = $2 FOR NO KEY UPDATE")
+                .bind(user.0)
+                .bind(approval_id.0)
+                .fetch_optional(self.conn())
+                .await?;
+        row.as_ref().map(request_of).transpose()
+    }
+
     async fn pending_requests(&mut self, user: Option<UserId>) -> Result<Vec<ApprovalRow>, StoreError> {
         let rows = sqlx::query(
             "SELECT * FROM approval_requests WHERE status = 'pending' AND ($1::uuid IS NULL OR user_id = $1)

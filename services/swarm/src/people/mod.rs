@@ -4,6 +4,7 @@
 //! no (or an audit is INVALID), 69 the swarm can't be reached.
 
 pub mod audit;
+pub mod channels;
 mod connection;
 mod text;
 
@@ -14,7 +15,8 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use domain::canonical::Sha256Digest;
 use domain::ids::{ApprovalId, UserId};
-use domain::person::{Act, PersonAct, Vote};
+use domain::money::{MoneyError, Price, Quantity};
+use domain::person::{Act, Change, PersonAct, Vote};
 use domain::time::{Clock, UnixMs};
 use rails::signature::sign_act;
 use serde_json::{Value, json};
@@ -49,8 +51,19 @@ pub enum Command {
     Approvals,
     /// Say yes to a request; signs with your key.
     Approve(VoteArgs),
-    /// Say no to a request; signs with your key.
+    /// Say no to a request; signs with your key. It also stops a yes that was not used yet.
     Reject(VoteArgs),
+    /// Ask again for less in the place of a request, at a worst price that gives less room, or both; signs with your key. The
+    /// new request needs a yes of its own.
+    Modify(ModifyArgs),
+    /// Take a yes back before it is used, your own or another's; signs with your key.
+    Revoke(VoteArgs),
+    /// Decide over Telegram.
+    #[command(subcommand)]
+    Telegram(TelegramCommand),
+    /// Decide on the web page.
+    #[command(subcommand)]
+    Web(WebCommand),
     /// Raise the kill level: 1 no new risk, 2 and cancel open orders.
     Halt {
         /// 1 or 2.
@@ -111,6 +124,35 @@ pub struct VoteArgs {
     /// Why.
     #[arg(long, default_value = "")]
     pub reason: String,
+}
+
+/// What is wanted instead.
+#[derive(Debug, Clone, Args)]
+pub struct ModifyArgs {
+    /// Which request, and why.
+    #[command(flatten)]
+    pub vote: VoteArgs,
+    /// Units of the base asset, fewer than asked.
+    #[arg(long)]
+    pub quantity: Option<String>,
+    /// Worst price per unit: lower for a buy, higher for a sale.
+    #[arg(long, required_unless_present = "quantity")]
+    pub worst_price: Option<String>,
+}
+
+/// Commands about Telegram.
+#[derive(Debug, Clone, Subcommand)]
+pub enum TelegramCommand {
+    /// Print a code, good for 10 minutes and once: sent to the swarm's bot in a private chat it binds that account to you.
+    Link,
+}
+
+/// Commands about the web page.
+#[derive(Debug, Clone, Subcommand)]
+pub enum WebCommand {
+    /// Print a new secret for your authenticator, this once; an earlier one is worth nothing from then on. Needs the data
+    /// folder of `swarm up`.
+    Enroll,
 }
 
 /// Commands about the breaker.
@@ -196,6 +238,9 @@ async fn answer(command: &Command, common: &Common) -> Result<Value, PeopleError
             AuditCommand::Explain { id } => auditor.explain(id).await,
         };
     }
+    if let Command::Web(WebCommand::Enroll) = command {
+        return channels::enroll_web(&common.data_dir, &files).await;
+    }
     let connection = Connection::open(&files).await?;
     perform(&connection, &files, command).await
 }
@@ -213,6 +258,10 @@ pub async fn perform(connection: &Connection, files: &Files, command: &Command) 
         Command::Approvals => connection.request("swarm.approvals", &Value::Null).await,
         Command::Approve(args) => vote(connection, files, args, Vote::Approve).await,
         Command::Reject(args) => vote(connection, files, args, Vote::Reject).await,
+        Command::Modify(args) => modify(connection, files, args).await,
+        Command::Revoke(args) => revoke(connection, files, args).await,
+        Command::Telegram(TelegramCommand::Link) => channels::link_telegram(connection, files).await,
+        Command::Web(_) => Err(PeopleError::Usage("enrolling is answered without the swarm".to_owned())),
         Command::Halt { level, reason } => {
             let by = &files.person_id;
             connection.request("swarm.halt", &json!({ "level": level, "reason": reason, "by": by })).await
@@ -289,29 +338,66 @@ fn signal(args: &SignalArgs) -> Value {
     Value::Object(body)
 }
 
-async fn vote(connection: &Connection, files: &Files, args: &VoteArgs, vote: Vote) -> Result<Value, PeopleError> {
-    let listed = connection.request("swarm.approvals", &Value::Null).await?;
-    let waiting = listed["approvals"].as_array().cloned().unwrap_or_default();
-    let found = match args.approval_id.as_str() {
-        "last" if waiting.len() == 1 => waiting.first(),
-        "last" => None,
-        id => waiting.iter().find(|row| row["approval_id"].as_str() == Some(id)),
-    };
-    let Some(row) = found else {
-        let detail = format!("{} requests wait; `swarm approvals` lists them with their ids", waiting.len());
-        return Ok(json!({ "ok": false, "code": "UNKNOWN_REQUEST", "detail": detail }));
+/// A request as the swarm shows it: which, of what digest, and in one line.
+struct Found {
+    approval_id: ApprovalId,
+    digest: Sha256Digest,
+    summary: Value,
+}
+
+/// The request of that id, however far it is; `last` is the one that waits, when only one does.
+async fn find(connection: &Connection, id: &str) -> Result<Result<Found, Value>, PeopleError> {
+    let asked = if id == "last" { Value::Null } else { json!({ "approval_id": id }) };
+    let listed = connection.request("swarm.approvals", &asked).await?;
+    let found = listed["approvals"].as_array().cloned().unwrap_or_default();
+    let [row] = found.as_slice() else {
+        if id != "last" {
+            return Ok(Err(listed));
+        }
+        let detail = format!("{} requests wait; `swarm approvals` lists them with their ids", found.len());
+        return Ok(Err(json!({ "ok": false, "code": "UNKNOWN_REQUEST", "detail": detail })));
     };
     let id: Option<ApprovalId> = row["approval_id"].as_str().and_then(|text| text.parse().ok());
     let digest = row["digest"].as_str().and_then(Sha256Digest::parse);
     let (Some(approval_id), Some(digest)) = (id, digest) else {
         return Err(PeopleError::Unreachable("its answer names no request".to_owned()));
     };
-    let mut answer =
-        act(connection, files, "swarm.approve", Act::Vote { approval_id, digest, vote }, &args.reason).await?;
+    Ok(Ok(Found { approval_id, digest, summary: row["summary"].clone() }))
+}
+
+/// Signs a word on the request of that id and sends it.
+async fn say(
+    connection: &Connection,
+    files: &Files,
+    args: &VoteArgs,
+    what: impl FnOnce(ApprovalId, Sha256Digest) -> Act,
+) -> Result<Value, PeopleError> {
+    let found = match find(connection, &args.approval_id).await? {
+        Ok(found) => found,
+        Err(no) => return Ok(no),
+    };
+    let what = what(found.approval_id, found.digest);
+    let mut answer = act(connection, files, "swarm.approve", what, &args.reason).await?;
     if let Some(fields) = answer.as_object_mut() {
-        fields.insert("summary".to_owned(), row["summary"].clone());
+        fields.insert("summary".to_owned(), found.summary);
     }
     Ok(answer)
+}
+
+async fn vote(connection: &Connection, files: &Files, args: &VoteArgs, vote: Vote) -> Result<Value, PeopleError> {
+    say(connection, files, args, |approval_id, digest| Act::Vote { approval_id, digest, vote }).await
+}
+
+async fn revoke(connection: &Connection, files: &Files, args: &VoteArgs) -> Result<Value, PeopleError> {
+    say(connection, files, args, |approval_id, digest| Act::Revoke { approval_id, digest }).await
+}
+
+async fn modify(connection: &Connection, files: &Files, args: &ModifyArgs) -> Result<Value, PeopleError> {
+    let bad = |name: &str, error: MoneyError| PeopleError::Usage(format!("--{name}: {error}"));
+    let quantity = args.quantity.as_deref().map(Quantity::parse).transpose().map_err(|e| bad("quantity", e))?;
+    let worst_price = args.worst_price.as_deref().map(Price::parse).transpose().map_err(|e| bad("worst-price", e))?;
+    let change = Change { quantity, worst_price };
+    say(connection, files, &args.vote, |approval_id, digest| Act::Modify { approval_id, digest, change }).await
 }
 
 async fn act(

@@ -19,8 +19,23 @@ pub fn render(command: &Command, answer: &Value) -> String {
         Command::Status => status(&mut out, answer),
         Command::Positions { .. } => positions(&mut out, answer),
         Command::Approvals => approvals(&mut out, answer),
-        Command::Approve(_) | Command::Reject(_) => {
+        Command::Approve(_) | Command::Reject(_) | Command::Revoke(_) => {
             line(&mut out, &format!("{}: {}", word(&answer["status"]), word(&answer["summary"])));
+        }
+        Command::Modify(_) => {
+            line(&mut out, &format!("{}: {}", word(&answer["status"]), word(&answer["summary"])));
+            line(&mut out, &format!("asked again as {}: it needs a yes of its own", word(&answer["superseded_by"])));
+        }
+        Command::Telegram(_) => {
+            let (code, minutes) = (word(&answer["code"]), &answer["valid_minutes"]);
+            line(
+                &mut out,
+                &format!("send /start {code} to the swarm's bot in a private chat within {minutes} minutes"),
+            );
+        }
+        Command::Web(_) => {
+            line(&mut out, "shown this once; put it into your authenticator (as a QR code or by hand):");
+            line(&mut out, &word(&answer["uri"]));
         }
         Command::Halt { .. } | Command::Resume { .. } => {
             line(
@@ -152,14 +167,27 @@ fn approvals(out: &mut String, answer: &Value) {
     for row in waiting {
         let _ = writeln!(
             out,
-            "{}  tier {}  {}  until {}\n  digest {}\n  agent says (unverified): {}",
+            "{}  tier {}  {}  until {}",
             word(&row["approval_id"]),
             row["tier"],
             word(&row["summary"]),
             word(&row["expires_at"]),
-            word(&row["digest"]),
-            word(&row["agent_says_unverified"]),
         );
+        for field in rows(&row["rendering"]) {
+            let _ = writeln!(out, "  {:<18} {}", word(&field[0]), word(&field[1]));
+        }
+        let said: Vec<String> = rows(&row["entries"])
+            .iter()
+            .map(|entry| format!("{} {}", word(&entry["person_id"]), word(&entry["decision"])))
+            .collect();
+        let said = if said.is_empty() { "nobody yet".to_owned() } else { said.join(", ") };
+        let _ = writeln!(out, "  {:<18} {} of {} people; {said}", "Said", rows(&row["entries"]).len(), row["needed"]);
+        if row["prose"].as_str().is_some_and(|prose| !prose.is_empty()) {
+            let _ = writeln!(out, "  {}", word(&row["prose_heading"]));
+            for quoted in word(&row["prose"]).lines() {
+                let _ = writeln!(out, "  {quoted}");
+            }
+        }
     }
 }
 

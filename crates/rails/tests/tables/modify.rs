@@ -1,0 +1,77 @@
+//! MODIFY asks for less, never for more, and what it makes is another request.
+
+use domain::ids::ApprovalId;
+use domain::order::{OrderEnvelope, Side};
+use domain::person::Change;
+use rails::modify::{ModifyFault, modified, part, successor_id, suits_venue};
+use rust_decimal::Decimal;
+
+use crate::scene::{btc, decimal, envelope, price, quantity, rules};
+
+fn order(side: Side) -> OrderEnvelope {
+    envelope(1, &btc(), side, quantity("2"), price("100"))
+}
+
+fn change(of: Option<&str>, at: Option<&str>) -> Change {
+    Change { quantity: of.map(quantity), worst_price: at.map(price) }
+}
+
+#[test]
+fn a_change_asks_for_less_or_gives_less_room() {
+    use ModifyFault::{MoreQuantity, MoreRoom, Nothing};
+    for (side, of, at, want) in [
+        (Side::Buy, Some("1"), None, Ok(("1", "100", "100"))),
+        (Side::Buy, None, Some("99.5"), Ok(("2", "99.5", "199"))),
+        (Side::Buy, Some("0.5"), Some("99"), Ok(("0.5", "99", "49.5"))),
+        (Side::Buy, Some("2"), Some("99"), Ok(("2", "99", "198"))),
+        (Side::Sell, Some("1"), Some("101"), Ok(("1", "101", "101"))),
+        (Side::Buy, None, None, Err(Nothing)),
+        (Side::Buy, Some("2"), None, Err(Nothing)),
+        (Side::Buy, Some("2"), Some("100"), Err(Nothing)),
+        (Side::Buy, Some("2.1"), None, Err(MoreQuantity)),
+        (Side::Buy, Some("0"), None, Err(ModifyFault::Venue("no quantity"))),
+        (Side::Buy, Some("1"), Some("100.01"), Err(MoreRoom)),
+        (Side::Sell, Some("1"), Some("99.99"), Err(MoreRoom)),
+    ] {
+        let got = modified(&order(side), change(of, at));
+        let got =
+            got.as_ref().map(|e| (e.quantity.to_string(), e.worst_price.to_string(), e.max_notional_usd.to_string()));
+        let want = want.map(|(q, p, n)| (q.to_owned(), p.to_owned(), n.to_owned()));
+        assert_eq!(got.map_err(|fault| *fault), want, "{side} {of:?} {at:?}");
+    }
+}
+
+#[test]
+fn all_but_quantity_price_and_their_product_stays() {
+    let old = order(Side::Buy);
+    let new = modified(&old, change(Some("1"), Some("99"))).unwrap();
+    let (quantity, worst_price, max_notional_usd) = (old.quantity, old.worst_price, old.max_notional_usd);
+    assert_eq!(OrderEnvelope { quantity, worst_price, max_notional_usd, ..new.clone() }, old);
+    assert_ne!(new.digest().unwrap(), old.digest().unwrap());
+    let id = ApprovalId(uuid::Uuid::from_u128(1));
+    assert_eq!(successor_id(id, &new).unwrap(), successor_id(id, &new).unwrap());
+    assert_ne!(successor_id(id, &new).unwrap(), successor_id(id, &old).unwrap());
+    assert_ne!(successor_id(id, &new).unwrap(), successor_id(ApprovalId(uuid::Uuid::nil()), &new).unwrap());
+}
+
+#[test]
+fn what_the_venue_does_not_take_is_said_at_once() {
+    let rules = rules(btc());
+    let of = |q: &str, p: &str| suits_venue(&envelope(1, &btc(), Side::Buy, quantity(q), price(p)), &rules);
+    assert_eq!(of("1", "100"), Ok(()));
+    for (q, p) in [("0.000000001", "100"), ("1", "100.0000001")] {
+        assert!(matches!(of(q, p), Err(ModifyFault::Venue(_))), "{q} {p}");
+    }
+}
+
+#[test]
+fn a_part_is_rounded_down_to_the_step() {
+    let order = envelope(1, &btc(), Side::Buy, quantity("0.00005"), price("100"));
+    let of = |divisor, step: &str| part(&order, divisor, decimal(step)).and_then(|c| c.quantity).map(|q| q.to_string());
+    assert_eq!(of(2, "0.00001").as_deref(), Some("0.00002"));
+    assert_eq!(of(4, "0.00001").as_deref(), Some("0.00001"));
+    assert_eq!(of(4, "0.0001").as_deref(), Some("0"));
+    assert_eq!(of(0, "0.00001"), None);
+    let finest = envelope(1, &btc(), Side::Buy, quantity("0.000000000000000001"), price("100"));
+    assert_eq!(part(&finest, 2, Decimal::ZERO).unwrap().quantity.map(|q| q.is_zero()), Some(true));
+}
