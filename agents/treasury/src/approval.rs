@@ -149,6 +149,7 @@ async fn consume(
     );
     let order = match verdict {
         Verdict::Approved(approved) => approved.into_inner(),
+        Verdict::Refused(refusal) if waits(&refusal) => return Ok(Vec::new()),
         Verdict::Refused(refusal) => return end(unit, row, ApprovalStatus::Revoked, &refusal, locked, sight).await,
         Verdict::NeedsHuman { tier, .. } => {
             let refusal = Refusal::new(RefusalCode::ApprovalMismatch).with("tier", row.tier).with("needed_tier", tier);
@@ -174,6 +175,12 @@ async fn consume(
         facts::decision(row.user_id, row.order_id, signal_id, &order.instrument(), DecisionOutcome::Permitted),
         facts::approval_ended(row.user_id, row.approval_id, "consumed"),
     ])
+}
+
+/// Without a fresh price nothing can be judged, as just after a start. That says nothing about the order, and takes no person's
+/// word from them: the sweep looks again, until the question's own end.
+fn waits(refusal: &Refusal) -> bool {
+    refusal.code == RefusalCode::StaleMark
 }
 
 /// Ends a question that something else took the place of. When that is what a person asked for instead, the rails judge the
@@ -211,6 +218,7 @@ async fn replace(
         now: sight.now,
     };
     let (tier, sum_usd) = match check(&order, None, around) {
+        Verdict::Refused(refusal) if waits(&refusal) => return Ok(Vec::new()),
         Verdict::Refused(refusal) => return release(unit, row, &refusal, locked, sight).await,
         Verdict::NeedsHuman { tier, sum_usd, .. } => (tier, sum_usd),
         // What a person was asked about once, a person decides, however small it became.

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use domain::canonical::Sha256Digest;
+use domain::ids::{ApprovalId, UserId};
+use domain::message::{ApprovalResponse, Decision};
 use domain::order::{OrderIntent, Origin, Side};
 use domain::person::{PersonAct, SignedAct, Vote};
 use runtime::HandleError;
@@ -24,7 +26,8 @@ async fn check(name: &str, spoil: impl AsyncFnOnce(&mut Scene, &ApprovalRow), wa
     spoil(&mut scene, &request).await;
     assert_eq!(told(&scene.settle(&request).await), want, "{name}");
     assert_eq!(scene.approval(request.approval_id).await.status, status, "{name}");
-    let held = usize::from(matches!(status, ApprovalStatus::Pending | ApprovalStatus::Consumed));
+    let held =
+        usize::from(matches!(status, ApprovalStatus::Pending | ApprovalStatus::Allowed | ApprovalStatus::Consumed));
     assert_eq!(scene.book().await.reservations.len(), held, "{name}");
     let permits = scene.bank.count("SELECT count(*) FROM permits").await;
     assert_eq!(permits, i64::from(status == ApprovalStatus::Consumed), "{name}");
@@ -154,7 +157,12 @@ async fn what_changed_since_the_question_counts() {
         s.approve(r).await;
         s.now = s.now.plus_ms(30_001);
     };
-    check("no fresh mark", stale, &ended("STALE_MARK"), ApprovalStatus::Revoked).await;
+    check("no fresh mark: the yes waits for one", stale, "", ApprovalStatus::Allowed).await;
+    let too_long = async |s: &mut Scene, r: &ApprovalRow| {
+        s.approve(r).await;
+        s.now = s.now.plus_ms(900_001);
+    };
+    check("no fresh mark until its end", too_long, &ended("APPROVAL_EXPIRED"), ApprovalStatus::Expired).await;
     let kill = async |s: &mut Scene, r: &ApprovalRow| {
         s.approve(r).await;
         s.bank.kill(1).await;
@@ -292,4 +300,56 @@ async fn one_users_wake_up_never_touches_anothers_request() {
     assert_eq!(scene.rows().await, before);
     scene.user = request.user_id;
     assert_eq!(told(&scene.settle(&request).await), ended("DENIED"));
+}
+
+/// Right after a start no price is known: a yes that was there before is used with the first one, once.
+#[tokio::test]
+async fn a_yes_waits_for_a_price_and_is_used_with_the_first() {
+    let mut scene = Scene::new().await;
+    let request = scene.request(Side::Buy, "11", "100").await;
+    scene.approve(&request).await;
+    let marks = std::mem::take(&mut scene.marks);
+    for _ in 0..3 {
+        assert_eq!(told(&scene.settle(&request).await), "");
+    }
+    assert_eq!(scene.approval(request.approval_id).await.status, ApprovalStatus::Allowed);
+    scene.marks = marks;
+    assert_eq!(told(&scene.settle(&request).await), CONSUMED);
+    assert_eq!(told(&scene.settle(&request).await), "");
+}
+
+#[tokio::test]
+async fn a_message_that_lies_about_a_decision_is_a_dead_letter() {
+    let scene = Scene::new().await;
+    let request = scene.request(Side::Buy, "11", "100").await;
+    let other = scene.bank.account("other", "1000", json!({}), scene.now).await;
+    let heard = async |user: UserId, approval_id: ApprovalId| {
+        let response = ApprovalResponse {
+            approval_id,
+            decision: Decision::Approve,
+            approver_id: "mallory".to_owned(),
+            approved_at: scene.now,
+            reason: String::new(),
+        };
+        let mut unit = scene.treasury.begin().await.unwrap();
+        unit.set_tenant(user).await.unwrap();
+        let heard = treasury::approval::heard(&mut unit, &scene.config, user, &response, scene.sight()).await;
+        match heard {
+            Ok(out) => {
+                unit.commit().await.unwrap();
+                told(&out)
+            }
+            Err(HandleError::Reject(reject)) => reject.code.code().to_owned(),
+            Err(other) => panic!("{other}"),
+        }
+    };
+    let rows = scene.rows().await;
+    assert_eq!(heard(scene.user, ApprovalId(uuid::Uuid::nil())).await, "BAD_ID", "no such request");
+    assert_eq!(heard(other, request.approval_id).await, "BAD_ID", "of another user");
+    assert_eq!(heard(scene.user, request.approval_id).await, "WRONG_PAYLOAD", "nobody decided");
+    assert_eq!(scene.rows().await, rows);
+    assert_eq!(scene.approval(request.approval_id).await.status, ApprovalStatus::Pending);
+    scene.approve(&request).await;
+    assert_eq!(heard(scene.user, request.approval_id).await, CONSUMED);
+    assert_eq!(heard(scene.user, request.approval_id).await, "", "once more is nothing");
 }
