@@ -72,3 +72,72 @@ fn worth(
         .filter(|(_, quantity)| !quantity.is_zero())
         .try_fold(cash, |sum, (id, quantity)| sum.checked_add(quantity.checked_mul(*prices.get(id)?)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use domain::ids::{OrderId, UserId};
+    use domain::market::{Mark, Symbol, Venue};
+    use domain::money::{Price, Quantity, Usd};
+    use rails::book::{Breaker, DayBaseline, Position};
+
+    use super::*;
+
+    fn btc() -> InstrumentId {
+        InstrumentId { venue: Venue::Paper, symbol: Symbol::parse("BTCUSDT").unwrap() }
+    }
+
+    fn fill(side: Side, quantity: &str, price: &str, at: i64) -> Fill {
+        Fill {
+            order_id: OrderId(uuid::Uuid::nil()),
+            venue_trade_id: at.to_string(),
+            instrument: btc(),
+            side,
+            quantity: Quantity::parse(quantity).unwrap(),
+            price: Price::parse(price).unwrap(),
+            fee: Usd::parse("1").unwrap(),
+            at: UnixMs(at),
+        }
+    }
+
+    fn book(cash: &str, held: &str) -> Book {
+        let mut book = Book {
+            user_id: UserId(uuid::Uuid::nil()),
+            cash: Usd::parse(cash).unwrap(),
+            positions: BTreeMap::new(),
+            reservations: BTreeMap::new(),
+            permits: Vec::new(),
+            unapproved: Vec::new(),
+            day: DayBaseline { day: 0, equity: Usd::ZERO },
+            breaker: Breaker::default(),
+        };
+        let quantity = Quantity::parse(held).unwrap();
+        if !quantity.is_zero() {
+            let (nothing, opened_at) = (Usd::ZERO, UnixMs(0));
+            let position =
+                Position { quantity, cost: nothing, trade_cost: nothing, trade_realised: nothing, opened_at };
+            book.positions.insert(btc(), position);
+        }
+        book
+    }
+
+    #[test]
+    fn the_curve_goes_back_from_what_is_held_to_where_it_began() {
+        // 10,000; bought 2 at 100, sold 1 at 110, each for a fee of 1; the mark is 120 now.
+        let fills = [fill(Side::Sell, "1", "110", 20), fill(Side::Buy, "2", "100", 10)];
+        let marks = Marks::from([(btc(), Mark { price: Price::parse("120").unwrap(), received_at: UnixMs(30) })]);
+        let points = points(&book("9908", "1"), &fills, &marks, Some(UnixMs(5)), UnixMs(30)).unwrap();
+        let seen: Vec<(i64, String)> = points.iter().map(|p| (p.at.0, p.equity.normalize().to_string())).collect();
+        let want = [(5, "10000"), (10, "9999"), (20, "10018"), (30, "10028")];
+        assert_eq!(seen, want.map(|(at, equity)| (at, equity.to_owned())));
+    }
+
+    #[test]
+    fn without_a_trade_it_is_two_points_and_without_a_price_none() {
+        let two = points(&book("7", "0"), &[], &Marks::new(), Some(UnixMs(1)), UnixMs(9)).unwrap();
+        assert_eq!(
+            two.iter().map(|p| (p.at.0, p.equity)).collect::<Vec<_>>(),
+            [(1, Decimal::from(7)), (9, Decimal::from(7))]
+        );
+        assert_eq!(points(&book("7", "1"), &[], &Marks::new(), None, UnixMs(9)), None);
+    }
+}

@@ -9,9 +9,6 @@ use crate::canonical::Sha256Digest;
 const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// Characters of 40 bits.
 const CHARS: usize = 8;
-/// What is hashed begins with this.
-const TAG: &[u8] = b"swarm.link_code.v1\0";
-
 /// How long a code may be used, ms.
 pub const VALID_MS: i64 = 600_000;
 
@@ -38,7 +35,7 @@ pub fn hash(typed: &str) -> Option<Sha256Digest> {
         }
         code.push(letter);
     }
-    (code.len() == CHARS).then(|| Sha256Digest(Sha256::new().chain_update(TAG).chain_update(&code).finalize().into()))
+    (code.len() == CHARS).then(|| Sha256Digest(Sha256::digest(&code).into()))
 }
 
 #[cfg(test)]

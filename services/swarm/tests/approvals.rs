@@ -334,3 +334,72 @@ fn an_approver_who_is_removed_takes_their_yes_with_them() {
     scene.assert_in_order();
     assert_eq!(scene.seen(), seen("revoked", 0, 0, 0));
 }
+
+/// The person's own commands, and the web page's door under the web page's key, while nobody is at Telegram.
+#[test]
+fn a_person_asks_for_less_takes_it_back_and_decides_with_a_code() {
+    let mut scene = Scene::new("commands");
+    let shown = scene.ask(&["approvals"])["approvals"][0].clone();
+    let asked: f64 = shown["quantity"].as_str().unwrap().parse().unwrap();
+    let more = format!("{}", asked * 2.0);
+    assert_eq!(scene.ask(&["modify", "last", "--quantity", &more])["code"], "BAD_CHANGE");
+    let answer = scene.ask(&["modify", "last", "--quantity", "0.5"]);
+    assert_eq!((&answer["ok"], &answer["status"]), (&Value::Bool(true), &Value::from("superseded")), "{answer}");
+    let id = answer["superseded_by"].as_str().unwrap().to_owned();
+    wait_until_blocking(BOUND, "the new question", || {
+        scene.ask(&["approvals"])["approvals"][0]["approval_id"] == id.as_str()
+    });
+    assert_eq!(scene.ask(&["revoke", &id])["status"], "denied");
+    scene.wait_for(&seen("superseded", 0, 0, 0));
+    assert_eq!(scene.ask(&["revoke", &id])["code"], "NOT_PENDING");
+
+    let linked = scene.ask(&["telegram", "link"]);
+    let code = linked["code"].as_str().unwrap().to_owned();
+    assert_eq!((linked["person_id"].as_str(), code.len()), (Some("operator"), 8), "{linked}");
+    let enrolled = scene.ask(&["web", "enroll"]);
+    let secret =
+        enrolled["uri"].as_str().unwrap().split("secret=").nth(1).unwrap().split('&').next().unwrap().to_owned();
+    let url = std::fs::read_to_string(scene.data.join("secrets/admin.url")).unwrap();
+    let (person, stored) = scene.runtime.block_on(async {
+        let pool = sqlx::PgPool::connect(url.trim()).await.unwrap();
+        let hash = domain::link_code::hash(&code).unwrap();
+        let person: String = sqlx::query_scalar("SELECT person_id FROM telegram_links WHERE code_hash = $1")
+            .bind(&hash.0[..])
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        let stored: Vec<u8> = sqlx::query_scalar("SELECT secret FROM approver_totp").fetch_one(&pool).await.unwrap();
+        (person, stored)
+    });
+    assert_eq!((person.as_str(), rails::totp::base32(&stored)), ("operator", secret));
+
+    assert_eq!(scene.ask(&["signal", "BUY", "ETHUSDT", "--notional-usd", "1200"])["ok"], true);
+    let mut shown = Value::Null;
+    wait_until_blocking(BOUND, "another question", || {
+        shown = scene.ask(&["approvals"])["approvals"][0].clone();
+        shown["digest"].is_string()
+    });
+    scene.approval_id = shown["approval_id"].as_str().unwrap().to_owned();
+    scene.order_id = shown["order_id"].as_str().unwrap().parse().unwrap();
+    let answer = scene.runtime.block_on(decide_on_the_web(&scene.data, &shown, &stored));
+    assert_eq!((&answer["ok"], &answer["status"]), (&Value::Bool(true), &Value::from("allowed")), "{answer}");
+    scene.assert_bought_once();
+}
+
+/// Asks as the web page does, with its key and a code of now.
+async fn decide_on_the_web(data: &Path, shown: &Value, secret: &[u8]) -> Value {
+    let connect: Value = serde_json::from_slice(&std::fs::read(data.join("connect.json")).unwrap()).unwrap();
+    let seed = std::fs::read_to_string(data.join("secrets/gateway.nk")).unwrap();
+    let client = async_nats::ConnectOptions::with_nkey(seed.trim().to_owned())
+        .custom_inbox_prefix("_INBOX_gateway")
+        .connect(connect["nats_url"].as_str().unwrap())
+        .await
+        .unwrap();
+    let now = domain::time::Clock::now(&runtime::clock::SystemClock);
+    let form = serde_json::json!({
+        "person": "operator", "approval_id": shown["approval_id"], "digest": shown["digest"], "decision": "approve",
+        "reason": "", "totp": rails::totp::code(secret, rails::totp::step_of(now)).unwrap(),
+    });
+    let answer = client.request("swarm.decide.web", form.to_string().into()).await.unwrap();
+    serde_json::from_slice(&answer.payload).unwrap()
+}

@@ -157,3 +157,23 @@ async fn a_word_that_was_written_past_the_gateway_buys_nothing() {
         assert_eq!(scene.permits_and_reservations().await, (0, 0), "{assurance} {evidence}");
     }
 }
+
+/// Whoever passed a press on may die before the answer came, and ask again.
+#[tokio::test]
+async fn the_same_press_asked_again_is_answered_with_how_the_request_stands() {
+    let scene = Scene::new().await;
+    let (row, other) = (scene.ask("15").await, scene.ask("16").await);
+    scene.link("zoe", 77).await;
+    scene.prompt(&row, "zoe", 77, 5).await;
+    scene.prompt(&other, "zoe", 77, 6).await;
+    let press = scene.pressed(&row, Press::Approve, 77, 5);
+    assert_eq!(scene.telegram(press.clone()).await, status("allowed"));
+    assert_eq!(scene.telegram(press.clone()).await, status("allowed"));
+    assert!(scene.settle(&row).await.is_some());
+    assert_eq!(scene.telegram(press).await, status("consumed"));
+    let press = scene.pressed(&other, Press::Half, 77, 6);
+    assert_eq!(scene.telegram(press.clone()).await, status("superseded"));
+    assert_eq!(scene.telegram(press).await, status("superseded"));
+    assert_eq!((scene.words(&row).await, scene.words(&other).await), (1, 1));
+    assert_eq!(scene.permits_and_reservations().await, (1, 2));
+}

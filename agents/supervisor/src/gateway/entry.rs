@@ -180,6 +180,9 @@ pub async fn submit_entry(unit: &mut Unit, house: &Limits, entry: Entry) -> Resu
     if let Err(fault) = evidence::check(unit, &panel, &row, &candidate).await? {
         return Ok(Done::refused(refusal_of(fault)));
     }
+    if let Some(done) = repeated(unit, &row, &candidate).await? {
+        return Ok(done);
+    }
     if let Some(done) = over(unit, house, &panel, &row, &candidate, now).await? {
         return Ok(done);
     }
@@ -236,6 +239,26 @@ async fn spend(
         return Ok(Err(Refused::new("CODE_USED", "this code was used; wait for the next one")));
     }
     Ok(Ok(document(&TotpEvidence { step, code: code.to_owned() })?))
+}
+
+/// The answer to a press that was taken before: whoever passed it on may have died before they heard it.
+async fn repeated(unit: &mut Unit, row: &ApprovalRow, candidate: &EntryRow) -> Result<Option<Done>, HandleError> {
+    if candidate.assurance != Assurance::Telegram {
+        return Ok(None);
+    }
+    let taken = store::approvals::entries(unit, row.approval_id).await?.into_iter().any(|entry| {
+        (&entry.person_id, entry.decision, entry.assurance, &entry.evidence)
+            == (&candidate.person_id, candidate.decision, candidate.assurance, &candidate.evidence)
+    });
+    if !taken {
+        return Ok(None);
+    }
+    let envelope = candidate.change.and_then(|change| modified(&row.envelope, change).ok());
+    let superseded_by = envelope.map(|envelope| successor(row, &envelope)).transpose()?;
+    let answer = json!({
+        "approval_id": row.approval_id, "status": row.status.word(), "superseded_by": superseded_by,
+    });
+    Ok(Some(Done { answer: Ok(answer), out: Vec::new(), changed: false }))
 }
 
 /// Ends a request that is over: out of time, or asked under other limits or other approvers than hold now.
