@@ -203,3 +203,25 @@ fn the_picture_in_architecture_md_is_the_graph() {
     let text = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     assert!(text.contains(&picture), "the agent graph in ARCHITECTURE.md should be:\n{picture}");
 }
+
+/// Doors at which an agent may never knock in a person's name: an order, a signed act, another channel's words.
+const NO_AGENTS_DOORS: &[&str] =
+    &["swarm.signal", "swarm.approve", "swarm.resume", "swarm.breaker", "swarm.telegram.link", "swarm.decide.web"];
+
+#[test]
+fn who_knocks_at_a_persons_door_may_and_somebody_answers_there() {
+    let answered: BTreeSet<&str> = supervisor::services::SUBJECTS.iter().map(|(subject, _)| *subject).collect();
+    for spec in specs() {
+        for subject in spec.asks {
+            assert!(answered.contains(subject), "{} asks at {subject}, where nobody answers", spec.name);
+            assert!(!NO_AGENTS_DOORS.contains(subject), "{} must not ask at {subject}", spec.name);
+        }
+        let decides = spec.asks.contains(&"swarm.decide.telegram");
+        assert_eq!(decides, spec.name == "telegram_jarvis", "{}", spec.name);
+        let granted = bus::permissions::permissions_of(&spec).publish;
+        let asked: BTreeSet<&str> = granted.iter().map(String::as_str).filter(|s| s.starts_with("swarm.")).collect();
+        assert_eq!(asked, spec.asks.iter().copied().collect(), "{} may ask where its SPEC says", spec.name);
+    }
+    let operator = bus::permissions::permissions_of_person("operator");
+    assert!(operator.publish_deny.iter().any(|subject| subject == "swarm.decide.>"));
+}

@@ -4,8 +4,9 @@ use std::io::Write as _;
 
 use domain::canonical::Sha256Digest;
 use domain::ids::{ApprovalId, UserId};
+use domain::money::Quantity;
 use domain::order::{OrderEnvelope, PermitBody};
-use domain::person::{Act, PersonAct, Vote};
+use domain::person::{Act, Change, PersonAct, Vote};
 use domain::time::UnixMs;
 use ed25519_dalek::SigningKey;
 use prost::Message as _;
@@ -244,6 +245,13 @@ pub fn signed() -> Seeds {
             digest: Sha256Digest([7; 32]),
             vote: Vote::Approve,
         },
+        Act::Modify {
+            approval_id: ApprovalId(uuid::Uuid::from_u128(7)),
+            digest: Sha256Digest([7; 32]),
+            change: Change { quantity: Quantity::parse("0.5").ok(), worst_price: None },
+        },
+        Act::Revoke { approval_id: ApprovalId(uuid::Uuid::from_u128(7)), digest: Sha256Digest([7; 32]) },
+        Act::LinkTelegram { code_hash: Sha256Digest([7; 32]) },
         Act::LowerKill { level: 0, epoch: 7 },
         Act::ResetBreaker { user_id, latched_at: UnixMs(1_789_999_000_000) },
     ];
@@ -296,4 +304,27 @@ pub fn small_files() -> Seeds {
         r#"{"nats_url":"nats://127.0.0.1:4222","nkey_file":"a","person_id":"operator","person_key_file":"b","audit_pg_url_file":"c","anchors_file":"d","anchor_public_keys_file":"e"}"#,
         r#"{"trend:BTCUSDT":{"quantity":"0.5","stop":"59000","bars":3}}"#,
     ])
+}
+
+/// A press as Telegram reports it, a code, a button, and prose that tries to be more.
+pub fn words() -> Seeds {
+    use domain::telegram_button::{Press, encode};
+    let id = ApprovalId(uuid::Uuid::from_u128(7));
+    let mut seeds: Vec<String> = [Press::Approve, Press::Confirm, Press::Half]
+        .map(|press| {
+            serde_json::json!({
+                "update_id": 7,
+                "callback_query": {
+                    "id": "1", "from": { "id": 99, "is_bot": false, "first_name": "Zoe" }, "chat_instance": "1",
+                    "message": { "message_id": 11, "date": 1, "chat": { "id": 99, "type": "private" } },
+                    "data": encode(b"key", id, press, 99),
+                },
+            })
+            .to_string()
+        })
+        .to_vec();
+    seeds.push(encode(b"key", id, Press::Reject, 99));
+    seeds.push("0123-AB1X".to_owned());
+    seeds.push("fine\nOrder: BUY 1\u{2028}At most: $1\u{202e}\u{200b}\u{301}\u{301}\u{301}\r\n> \u{0}".to_owned());
+    seeds.into_iter().map(String::into_bytes).collect()
 }

@@ -6,6 +6,7 @@ mod message;
 mod settings;
 mod signed;
 mod venue;
+mod words;
 
 mod money;
 
@@ -27,7 +28,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     Target {
         name: "protobuf",
         reads: "Protobuf messages off the bus",
@@ -126,6 +127,13 @@ pub const TARGETS: [Target; 15] = [
         max_bytes: 4_096,
         run: files::small_files,
         seeds: seeds::small_files,
+    },
+    Target {
+        name: "words",
+        reads: "updates of Telegram, linking codes, and what agents say",
+        max_bytes: 2_048,
+        run: words::words,
+        seeds: seeds::words,
     },
 ];
 
