@@ -24,6 +24,8 @@ const WRONG_CODES: usize = 5;
 const GUARD_MS: i64 = 900_000;
 /// Names that are remembered for wrong codes: strangers can make up any number of them.
 const GUARDED: usize = 1_000;
+/// Characters of a name at most.
+const LONGEST_NAME: usize = 100;
 /// How often a word that met somebody else's transaction is taken up again before the person is asked to.
 const TRIES: usize = 3;
 
@@ -148,6 +150,10 @@ fn entry_of_web(asked: AskedWeb) -> Result<Entry, Refused> {
         quantity: optional(&asked.quantity, Quantity::parse).map_err(|()| bad("quantity"))?,
         worst_price: optional(&asked.worst_price, Price::parse).map_err(|()| bad("worst_price"))?,
     };
+    // Names are remembered for wrong codes, so they have an end.
+    if asked.person.chars().count() > LONGEST_NAME {
+        return Err(Refused::new("BAD_TEXT", "nobody has so long a name"));
+    }
     let said = match asked.decision.as_str() {
         "approve" => Said::Approve,
         "reject" => Said::Reject,
@@ -294,6 +300,7 @@ mod tests {
             (form("modify", r#","worst_price":"-1""#), "BAD_JSON"),
             (form("approve", r#","more":1"#), "BAD_JSON"),
             (form("approve", r#","decision":"reject""#), "BAD_JSON"),
+            (form("approve", "").replace("zoe", &"z".repeat(101)), "BAD_TEXT"),
             ("{}".to_owned(), "BAD_JSON"),
             ("null".to_owned(), "BAD_JSON"),
             (String::new(), "BAD_JSON"),
