@@ -1,0 +1,209 @@
+//! Trades, agents and limits.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::desk::{missing, table};
+use super::words::{at, lasted, number, rows, text, usd};
+use crate::desk::Look;
+
+/// The page of the fills.
+#[must_use]
+pub fn trades_body(look: &Look) -> Markup {
+    html! {
+        h1 { "Trades" }
+        p.quiet { "The last " (crate::desk::TRADES) " fills, newest first." }
+        div #trades { (trades(look)) }
+    }
+}
+
+/// The fills.
+#[must_use]
+pub fn trades(look: &Look) -> Markup {
+    if let Some(missing) = missing(&look.trades) {
+        return missing;
+    }
+    let fills = rows(&look.trades.value["trades"]);
+    if fills.is_empty() {
+        return html! { p.card.quiet { "No fill yet." } };
+    }
+    let columns = [
+        ("When", ""),
+        ("Instrument", ""),
+        ("Side", ""),
+        ("Quantity", "num"),
+        ("Price", "num"),
+        ("Notional", "num"),
+        ("Fee", "num"),
+        ("Order", "id"),
+    ];
+    let line = |row: &Value| {
+        vec![
+            at(&row["at_ms"], look.at),
+            html! { strong { (text(&row["instrument"])) } },
+            html! { (text(&row["side"])) },
+            html! { (number(&row["quantity"])) },
+            html! { (number(&row["price"])) },
+            html! { (usd(&row["notional_usd"])) },
+            html! { (usd(&row["fee_usd"])) },
+            html! { code { (text(&row["order_id"])) } },
+        ]
+    };
+    table("Fills, newest first", &columns, &fills.iter().map(line).collect::<Vec<_>>())
+}
+
+/// The page of the processes.
+#[must_use]
+pub fn agents_body(look: &Look) -> Markup {
+    html! { h1 { "Agents" } div #agents { (agents(look)) } }
+}
+
+/// What a verdict means, with a sign of its own beside the colour.
+const VERDICTS: [(&str, &str, &str); 8] = [
+    ("healthy", "good", "●"),
+    ("busy", "good", "●"),
+    ("starting", "warn", "◌"),
+    ("draining", "warn", "◌"),
+    ("stuck", "bad", "▲"),
+    ("deaf", "bad", "▲"),
+    ("down", "bad", "✕"),
+    ("quarantined", "bad", "✕"),
+];
+
+/// The processes and the prices they see.
+#[must_use]
+pub fn agents(look: &Look) -> Markup {
+    if let Some(missing) = missing(&look.status) {
+        return missing;
+    }
+    let columns = [
+        ("Process", ""),
+        ("State", ""),
+        ("Up", "num"),
+        ("Restarts", "num"),
+        ("Memory", "num"),
+        ("Can't do yet", "wide"),
+    ];
+    let line = |row: &Value| {
+        let verdict = row["verdict"].as_str().unwrap_or("unknown");
+        let (_, class, sign) =
+            VERDICTS.into_iter().find(|(word, ..)| *word == verdict).unwrap_or(("unknown", "warn", "?"));
+        let lacks: Vec<String> = rows(&row["lacks"]).iter().map(text).collect();
+        let memory =
+            row["rss_bytes"].as_u64().map_or_else(|| text(&Value::Null), |bytes| format!("{} MB", bytes >> 20));
+        vec![
+            html! { strong { (text(&row["agent"])) } },
+            html! {
+                span.pill.(class) { span aria-hidden="true" { (sign) " " } (text(&verdict.into())) }
+                @if !row["quarantined"].is_null() { " " span.quiet { (text(&row["quarantined"])) } }
+            },
+            html! { (row["up_ms"].as_u64().map_or_else(|| text(&Value::Null), lasted)) },
+            html! { (number(&row["restarts"])) },
+            html! { (memory) },
+            html! { span.quiet { (lacks.join("; ")) } },
+        ]
+    };
+    let prices = rows(&look.status.value["market"]);
+    html! {
+        (table("Processes", &columns, &rows(&look.status.value["agents"]).iter().map(line).collect::<Vec<_>>()))
+        h2 { "Prices" }
+        @if prices.is_empty() { p.card.quiet { "No price yet." } }
+        @else {
+            @let columns = [("Instrument", ""), ("Mark", "num"), ("Age", "num")];
+            @let lines: Vec<Vec<Markup>> = prices.iter().map(price).collect();
+            (table("Prices", &columns, &lines))
+        }
+    }
+}
+
+fn price(row: &Value) -> Vec<Markup> {
+    // Whole seconds, so that the page is not sent anew for every tick.
+    let age = row["age_ms"].as_i64().map_or(i64::MAX, |ms| ms / 1_000);
+    let stale = age > 30;
+    vec![
+        html! { strong { (text(&row["instrument"])) } },
+        html! { (number(&row["mark"])) },
+        html! { @if stale { span.loss { "▲ " (age) " s: too old for new risk" } } @else { (age) " s" } },
+    ]
+}
+
+/// The page of the limits.
+#[must_use]
+pub fn limits_body(look: &Look) -> Markup {
+    html! {
+        h1 { "Limits" }
+        p.quiet {
+            "What is in force for this account. A person's own limit may only be tighter than the house's; changing \
+             either is no matter of this page."
+        }
+        div #limits { (limits(look)) }
+    }
+}
+
+/// Name, what it means, and its unit.
+const LIMITS: [(&str, &str, Unit); 17] = [
+    ("position_usd", "Largest position in one instrument, open orders included", Unit::Usd),
+    ("total_exposure_percent", "Sum over all instruments, of equity", Unit::Percent),
+    ("price_collar_percent", "Worst price against the mark", Unit::Percent),
+    ("daily_loss_percent", "Loss since 00:00 UTC after which only exits pass", Unit::Percent),
+    ("approval_over_usd", "A person decides above", Unit::Usd),
+    ("approval_window_ms", "Window in which unapproved orders are summed", Unit::Time),
+    ("approval_tier2_over_usd", "Tier 2 above", Unit::Usd),
+    ("approval_ttl_ms", "A request stays open for", Unit::Time),
+    ("approval_prompts_per_hour", "Requests an hour", Unit::Count),
+    ("rate_risk_increasing", "Trades within the rate window", Unit::Count),
+    ("rate_exits", "Exits within the rate window", Unit::Count),
+    ("rate_window_ms", "Rate window", Unit::Time),
+    ("breaker_losses", "Losses in a row that latch the breaker", Unit::Count),
+    ("breaker_loss_percent", "A loss that counts, of its entry", Unit::Percent),
+    ("mark_max_age_ms", "Oldest price for new risk", Unit::Time),
+    ("worst_fee_percent", "Fee at worst, of notional", Unit::Percent),
+    ("permit_ttl_ms", "A permit is void after", Unit::Time),
+];
+
+#[derive(Clone, Copy)]
+enum Unit {
+    Usd,
+    Percent,
+    Time,
+    Count,
+}
+
+fn in_unit(unit: Unit, value: &Value) -> String {
+    let ms = || value.as_u64().or_else(|| value.as_str()?.parse().ok());
+    match unit {
+        _ if value.is_null() => text(value),
+        Unit::Usd => usd(value),
+        Unit::Percent => format!("{} %", number(value)),
+        Unit::Count => number(value),
+        Unit::Time => ms().map_or_else(|| text(value), lasted),
+    }
+}
+
+/// The limits.
+#[must_use]
+pub fn limits(look: &Look) -> Markup {
+    if let Some(missing) = missing(&look.limits) {
+        return missing;
+    }
+    let line = |row: &Value| {
+        let name = text(&row["name"]);
+        let known = LIMITS.iter().find(|(known, ..)| *known == name);
+        let (label, unit) = known.map_or((name.as_str(), Unit::Count), |(_, label, unit)| (*label, *unit));
+        let tighter = !row["house"].is_null() && row["house"] != row["value"];
+        vec![
+            html! { (label) @if known.is_some() { br; code.quiet { (name) } } },
+            html! {
+                strong { (in_unit(unit, &row["value"])) }
+                @if tighter { br; span.quiet { "tighter than the house" } }
+            },
+            html! { (in_unit(unit, &row["house"])) },
+        ]
+    };
+    let columns = [("Limit", "wide"), ("In force", "num"), ("House", "num")];
+    let all = rows(&look.limits.value["limits"]);
+    html! {
+        (table("Limits", &columns, &all.iter().map(line).collect::<Vec<_>>()))
+        p.quiet { "Policy version " code { (text(&look.limits.value["policy_version"])) } }
+    }
+}
