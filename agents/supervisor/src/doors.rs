@@ -35,7 +35,7 @@ pub struct CodeGuard(Mutex<BTreeMap<String, Vec<UnixMs>>>);
 
 impl CodeGuard {
     /// Whether a code of this person may be looked at.
-    fn is_open(&self, person_id: &str, now: UnixMs) -> bool {
+    pub(crate) fn is_open(&self, person_id: &str, now: UnixMs) -> bool {
         let mut wrong = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         wrong.retain(|_, times| {
             times.retain(|at| now.since_ms(*at) < GUARD_MS);
@@ -45,7 +45,7 @@ impl CodeGuard {
         known.map_or(wrong.len() < GUARDED, |times| times.len() < WRONG_CODES)
     }
 
-    fn note(&self, person_id: &str, now: UnixMs) {
+    pub(crate) fn note(&self, person_id: &str, now: UnixMs) {
         let mut wrong = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         wrong.entry(person_id.to_owned()).or_default().push(now);
     }
@@ -53,10 +53,13 @@ impl CodeGuard {
 
 /// Whom a no was said to, as far as the request named them.
 #[derive(Debug, Default, Clone)]
-struct Asker {
-    channel: &'static str,
-    approval_id: Option<ApprovalId>,
-    person_id: Option<String>,
+pub(crate) struct Asker {
+    /// The way they came.
+    pub channel: &'static str,
+    /// About what.
+    pub approval_id: Option<ApprovalId>,
+    /// Who they said they are.
+    pub person_id: Option<String>,
 }
 
 impl Asker {
@@ -229,7 +232,7 @@ async fn submit(shared: &Shared, work: &impl Means, entry: Entry) -> Answer {
 }
 
 /// Counts a no and writes it down. That it can't be written changes nothing about the no.
-async fn refuse(work: &impl Means, asker: Asker, refused: Refused) -> Answer {
+pub(crate) async fn refuse(work: &impl Means, asker: Asker, refused: Refused) -> Answer {
     metrics::counter!("swarm_votes_refused_total", "code" => refused.code).increment(1);
     if let Err(error) = write_refusal(work, &asker, &refused).await {
         tracing::error!(%error, code = refused.code, "a refused word is not in the governance chain");

@@ -12,6 +12,7 @@ pub mod curve;
 pub mod doors;
 pub mod gateway;
 pub mod lifecycle;
+mod login;
 pub mod process;
 pub mod services;
 pub mod view;

@@ -14,7 +14,7 @@ use runtime::{HandleError, Means, Work};
 use serde_json::{Value, json};
 
 use crate::answer::{Refused, ok};
-use crate::{Shared, doors, gateway, view};
+use crate::{Shared, doors, gateway, login, view};
 
 /// The subjects answered, each with what it is for.
 pub const SUBJECTS: &[(&str, &str)] = &[
@@ -28,6 +28,7 @@ pub const SUBJECTS: &[(&str, &str)] = &[
     ("swarm.approve", "a signed word on a request (made by `swarm approve`, `reject`, `modify` or `revoke`)"),
     ("swarm.decide.telegram", "a stored press of a button (telegram_jarvis alone may ask): {\"update_id\":123}"),
     ("swarm.decide.web", "a form with a one-time code (the web page alone may ask)"),
+    ("swarm.web.login", "a name and a one-time code (the web page alone may ask)"),
     ("swarm.telegram.link", "a signed act that makes a code for Telegram (made by `swarm telegram link`)"),
     ("swarm.halt", "raise the kill level: {\"level\":1,\"reason\":\"...\"}; empty means 1"),
     ("swarm.resume", "a signed act that lowers the kill level (made by `swarm resume`)"),
@@ -139,6 +140,7 @@ pub async fn answer(shared: &Shared, work: &impl Means, subject: &str, payload: 
         "swarm.approve" => doors::cli(shared, work, payload).await,
         "swarm.decide.telegram" => doors::telegram(shared, work, payload).await,
         "swarm.decide.web" => doors::web(shared, work, payload).await,
+        "swarm.web.login" => login::login(shared, work, payload).await,
         "swarm.telegram.link" => doors::link(work, payload).await,
         "swarm.halt" => halt(shared, work, payload).await,
         "swarm.resume" => resume(shared, work, payload).await,

@@ -178,6 +178,39 @@ async fn a_press_and_a_form_are_answered_with_what_they_led_to() {
 }
 
 #[tokio::test]
+async fn a_login_takes_a_code_that_is_good_for_nothing_else() {
+    let scene = Scene::new().await;
+    let house = House::new(&scene).await;
+    let row = scene.ask("15").await;
+    scene.enroll("zoe").await;
+    let login = async |person: &str, totp: &str| {
+        house.asked("swarm.web.login", json!({ "person": person, "totp": totp })).await
+    };
+    let code = scene.code(0).await;
+    let answer = login("zoe", &code).await;
+    assert_eq!((&answer["ok"], &answer["person"], &answer["user"]), (&json!(true), &json!("zoe"), &json!(null)));
+    let refused = login("zoe", &code).await;
+    assert_eq!(refused["code"], "LOGIN_REFUSED", "a code is good once");
+    for (person, totp) in [("zoe", "badbad"), ("operator", &code), ("mallory", &code), ("", ""), ("zo\u{0}e", &code)] {
+        assert_eq!(login(person, totp).await, refused, "{person:?}: nobody learns who is there");
+    }
+    assert_eq!(house.code("swarm.web.login", b"{\"person\":\"zoe\"}").await, "BAD_JSON");
+    let form = async |totp: &str| {
+        let body = json!({
+            "person": "zoe", "approval_id": row.approval_id, "digest": row.digest, "decision": "reject", "totp": totp,
+        });
+        house.asked("swarm.decide.web", body).await
+    };
+    assert_eq!(form(&code).await["code"], "CODE_USED", "what opened the page decides nothing");
+    for _ in 0..4 {
+        login("zoe", "badbad").await;
+    }
+    assert_eq!(login("zoe", &scene.code(1).await).await["code"], "TOO_MANY_CODES");
+    assert_eq!(form(&scene.code(1).await).await["status"], "denied", "a stranger's guesses hold up no decision");
+    scene.bank.assert_audit_valid().await;
+}
+
+#[tokio::test]
 async fn after_five_wrong_codes_none_is_looked_at() {
     let scene = Scene::new().await;
     let house = House::new(&scene).await;
