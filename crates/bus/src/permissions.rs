@@ -155,7 +155,7 @@ pub fn permissions_of(agent: &AgentSpec) -> Permissions {
 }
 
 /// Doors that are not the operator's: each is one process's, which answers for how a person's word came to it.
-const CHANNELS: &str = "swarm.decide.>";
+const CHANNELS: [&str; 2] = ["swarm.decide.>", "swarm.web.>"];
 
 /// Rights of a person; `operator` has the plain door, the services and the notices, everybody else one door of their
 /// own.
@@ -167,7 +167,7 @@ pub fn permissions_of_person(handle: &str) -> Permissions {
         return Permissions {
             publish: publish.map(str::to_owned).to_vec(),
             subscribe: tidy(vec![inbox, Route::Notice.filter()]),
-            publish_deny: vec![CHANNELS.to_owned()],
+            publish_deny: CHANNELS.map(str::to_owned).to_vec(),
             ..Permissions::default()
         };
     }
@@ -177,31 +177,6 @@ pub fn permissions_of_person(handle: &str) -> Permissions {
         ..Permissions::default()
     }
 }
-
-/// Rights of the web page (`services/gateway`): it reads by the services, passes on what people decide there, and raises
-/// the kill level. It has no login at the record.
-#[must_use]
-pub fn permissions_of_web() -> Permissions {
-    let services = [
-        "swarm.agents",
-        "swarm.approvals",
-        "swarm.decide.web",
-        "swarm.equity",
-        "swarm.halt",
-        "swarm.limits",
-        "swarm.positions",
-        "swarm.status",
-        "swarm.trades",
-    ];
-    Permissions {
-        publish: services.map(str::to_owned).to_vec(),
-        subscribe: tidy(vec![format!("{}.>", inbox_prefix(WEB)), Route::Notice.filter()]),
-        ..Permissions::default()
-    }
-}
-
-/// Name of the web page's NATS user.
-pub const WEB: &str = "gateway";
 
 /// Rights of the user that applies `streams/` by hand (`swarm streams apply`).
 #[must_use]

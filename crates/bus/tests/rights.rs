@@ -8,17 +8,23 @@
 
 mod support;
 
-use bus::permissions::{WEB, permissions_of, permissions_of_person, permissions_of_web};
+use bus::permissions::{permissions_of, permissions_of_person};
 use bus::{Bus, BusEvent, streams};
+use domain::agent::AgentSpec;
 use domain::subject::Stream;
-use support::{Server, agents, fatal};
+use support::{Server, agent, agents, fatal};
 use tokio::sync::mpsc::Receiver;
+
+/// A service that people look through.
+fn page() -> AgentSpec {
+    AgentSpec { asks: &["swarm.status", "swarm.decide.web"], ..agent("page", &[], &[], &[]) }
+}
 
 async fn scene() -> Server {
     let agents = agents();
     let mut users: Vec<_> = agents.iter().map(|a| (a.name, permissions_of(a))).collect();
+    users.push(("page", permissions_of(&page())));
     users.extend([("operator", permissions_of_person("operator")), ("alice", permissions_of_person("alice"))]);
-    users.push((WEB, permissions_of_web()));
     let server = Server::start(&users).await;
     let (admin, _) = server.bus("admin").await;
     streams::apply(&admin, &agents).await.unwrap();
@@ -76,11 +82,19 @@ async fn an_agent_may_do_what_its_spec_says() {
 }
 
 #[tokio::test]
-async fn the_web_page_reads_decides_and_halts() {
+async fn a_service_may_ask_what_it_is_for_and_nothing_else() {
     let server = scene().await;
-    let (bus, mut events) = server.bus(WEB).await;
-    let publish = ["swarm.approvals", "swarm.decide.web", "swarm.equity", "swarm.halt", "swarm.trades"];
-    may(&bus, &mut events, &publish, &["_INBOX_gateway.x", "system.all.notice.low"]).await;
+    let (bus, mut events) = server.bus("page").await;
+    let publish = ["swarm.status", "swarm.decide.web", "pulse.page.heartbeat.low"];
+    may(&bus, &mut events, &publish, &["_INBOX_page.x", "system.page.command.low"]).await;
+    for subject in
+        ["swarm.resume", "swarm.approve", "swarm.signal", "swarm.decide.telegram", "trading.buy_bot.signal.critical"]
+    {
+        cant_publish(&server, "page", subject).await;
+    }
+    for subject in ["swarm.>", "swarm.status", "trading.>", "_INBOX_supervisor.>"] {
+        cant_subscribe(&server, "page", subject).await;
+    }
     let (bus, mut events) = server.bus("operator").await;
     may(&bus, &mut events, &["swarm.approve", "swarm.approvals", "swarm.telegram.link"], &[]).await;
 }
@@ -108,15 +122,16 @@ async fn no_agent_speaks_for_another() {
         ("operator", "system.all.halt.low"),
         ("operator", "swarm.decide.telegram"),
         ("operator", "swarm.decide.web"),
+        ("operator", "swarm.web.login"),
         ("treasury", "swarm.approve"),
         ("treasury", "swarm.decide.web"),
         ("buy_bot", "swarm.decide.telegram"),
         ("alice", "swarm.decide.web"),
-        (WEB, "swarm.decide.telegram"),
-        (WEB, "swarm.approve"),
-        (WEB, "swarm.resume"),
-        (WEB, "swarm.signal"),
-        (WEB, "trading.buy_bot.signal.critical"),
+        ("page", "swarm.decide.telegram"),
+        ("page", "swarm.approve"),
+        ("page", "swarm.resume"),
+        ("page", "swarm.signal"),
+        ("page", "trading.buy_bot.signal.critical"),
     ] {
         cant_publish(&server, name, subject).await;
     }

@@ -20,7 +20,7 @@ use crate::Trouble;
 use crate::process::{self, Process};
 use crate::proxy::{Link, Server};
 use crate::skew;
-use crate::strike::{AGENTS, Means, Target};
+use crate::strike::{AGENTS, Means, OTHERS, Target};
 
 /// How long a start may take; a killed `swarm up` leaves processes that drain first.
 const READY_WITHIN: Duration = Duration::from_secs(120);
@@ -103,7 +103,7 @@ impl House {
             clock: shim.is_some(),
         };
         let mut links = BTreeMap::new();
-        for agent in AGENTS.into_iter().chain(["supervisor"]) {
+        for agent in AGENTS.into_iter().chain(OTHERS) {
             for server in [Server::Nats, Server::Postgres] {
                 links.insert((agent, server), Link::open(&data.join("ports.json"), server).await?);
             }
@@ -388,7 +388,7 @@ fn write_programs(
 ) -> Result<(), Trouble> {
     let (bin, agents) = (folder.join("bin"), folder.join("agents"));
     let real = swarm_program(options)?;
-    for agent in AGENTS.into_iter().chain(["supervisor"]) {
+    for agent in AGENTS.into_iter().chain(OTHERS) {
         let program = agents.join(agent);
         std::os::unix::fs::symlink(&real, &program).map_err(|error| Trouble::file(&program, error))?;
         let port = |server| links.get(&(agent, server)).map_or(0, |link| link.port);

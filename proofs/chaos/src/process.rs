@@ -82,8 +82,9 @@ pub fn sessions(postmaster: u32, logins: &[&str]) -> Vec<Process> {
 
 /// Programs of a swarm, as the kernel names their processes (the first 15 bytes).
 fn is_ours(name: &str) -> bool {
-    let own = ["swarm", "supervisor", "nats-server", "postgres"];
-    own.contains(&name) || crate::strike::AGENTS.iter().any(|agent| agent.get(..15).unwrap_or(agent) == name)
+    let own = ["swarm", "nats-server", "postgres"];
+    let mut processes = crate::strike::AGENTS.iter().chain(&crate::strike::OTHERS);
+    own.contains(&name) || processes.any(|process| process.get(..15).unwrap_or(process) == name)
 }
 
 /// Processes of a swarm whose command line or environment names `folder`: what a run left behind.

@@ -20,4 +20,4 @@ pub mod specs;
 pub mod stage;
 pub mod up;
 
-pub use specs::{process_named, specs};
+pub use specs::{process_named, processes, services, specs};

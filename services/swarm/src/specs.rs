@@ -1,11 +1,11 @@
-//! The ten processes, as data.
+//! The processes, as data.
 
 use std::process::ExitCode;
 
 use domain::agent::AgentSpec;
 use runtime::Agent;
 
-/// Every process of the swarm: the supervisor and nine agents, in the order they are started.
+/// The swarm itself: the supervisor and nine agents, in the order they are started.
 #[must_use]
 pub const fn specs() -> [AgentSpec; 10] {
     [
@@ -22,7 +22,18 @@ pub const fn specs() -> [AgentSpec; 10] {
     ]
 }
 
-/// The life of the process that goes by this name, when it is one of the ten: all of them are this one program, so that they
+/// The services that `swarm up` starts after the agents: they trade nothing and are sent nothing.
+#[must_use]
+pub const fn services() -> [AgentSpec; 1] {
+    [gateway::Gateway::SPEC]
+}
+
+/// Every process that `swarm up` starts, the supervisor first.
+pub fn processes() -> impl Iterator<Item = AgentSpec> {
+    specs().into_iter().chain(services())
+}
+
+/// The life of the process that goes by this name, when it is one of ours: all of them are this one program, so that they
 /// share its text in memory, and the name it is started under says which one it is.
 #[must_use]
 pub fn process_named(name: &str) -> Option<fn() -> ExitCode> {
@@ -37,6 +48,7 @@ pub fn process_named(name: &str) -> Option<fn() -> ExitCode> {
         reflector::NAME => reflector::process::main,
         telegram_jarvis::NAME => telegram_jarvis::process::main,
         jarvis_x::NAME => jarvis_x::process::main,
+        gateway::NAME => gateway::process::main,
         _ => return None,
     })
 }

@@ -141,7 +141,7 @@ pub fn limits_body(look: &Look) -> Markup {
 }
 
 /// Name, what it means, and its unit.
-const LIMITS: [(&str, &str, Unit); 17] = [
+const LIMITS: [(&str, &str, Unit); 20] = [
     ("position_usd", "Largest position in one instrument, open orders included", Unit::Usd),
     ("total_exposure_percent", "Sum over all instruments, of equity", Unit::Percent),
     ("price_collar_percent", "Worst price against the mark", Unit::Percent),
@@ -151,6 +151,9 @@ const LIMITS: [(&str, &str, Unit); 17] = [
     ("approval_tier2_over_usd", "Tier 2 above", Unit::Usd),
     ("approval_ttl_ms", "A request stays open for", Unit::Time),
     ("approval_prompts_per_hour", "Requests an hour", Unit::Count),
+    ("approval_people_tier1", "People who must say yes at tier 1", Unit::Count),
+    ("approval_people_tier2", "People who must say yes at tier 2", Unit::Count),
+    ("approval_people_tier3", "People who must say yes at tier 3", Unit::Count),
     ("rate_risk_increasing", "Trades within the rate window", Unit::Count),
     ("rate_exits", "Exits within the rate window", Unit::Count),
     ("rate_window_ms", "Rate window", Unit::Time),

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bus::permissions::{
-    NatsUser, WEB, inbox_prefix, permissions_of, permissions_of_admin, permissions_of_person, permissions_of_web,
-};
+use bus::permissions::{NatsUser, inbox_prefix, permissions_of, permissions_of_admin, permissions_of_person};
 use bus::{Bus, BusConfig};
 use domain::agent::AgentSpec;
 use runtime::kill;
@@ -19,7 +17,7 @@ use super::people::{self, Person};
 use super::{UpArgs, UpError, nats};
 use crate::keys::{Ed25519File, Keys, write_private};
 use crate::people::Files;
-use crate::specs;
+use crate::{processes, specs};
 
 /// Database of the swarm.
 const DATABASE: &str = "swarm";
@@ -76,8 +74,15 @@ impl House {
         prepare_streams(&nats, &keys).await?;
         let files = write_files(data_dir, &nats, &postgres, &keys, &secrets)?;
         let supervisor = plan(args, data_dir, &config_dir, &nats, &postgres, &keys, &secrets)?;
-        let agents = specs().iter().map(|spec| spec.name.to_owned()).collect();
+        let agents = processes().map(|spec| spec.name.to_owned()).collect();
         Ok(Self { nats, postgres, files, supervisor, agents, data_dir: data_dir.to_owned(), starts })
+    }
+
+    /// Where the page is, once its process has said so.
+    pub(super) fn web_address(&self) -> Option<String> {
+        let file = self.data_dir.join("run").join(gateway::config::PORT_FILE);
+        let port: u16 = std::fs::read_to_string(file).ok()?.trim().parse().ok()?;
+        Some(format!("http://127.0.0.1:{port}/"))
     }
 
     /// Where a process writes.
@@ -138,7 +143,7 @@ fn starts(args: &UpArgs, data_dir: &Path, keys: &Keys, people: &[Person]) -> Res
         max_connections: 40,
     };
     let mut users = Vec::new();
-    for spec in specs() {
+    for spec in processes() {
         let public_key = keys.nkey(spec.name)?.public;
         users.push(NatsUser { name: spec.name.to_owned(), public_key, permissions: permissions_of(&spec) });
     }
@@ -147,8 +152,6 @@ fn starts(args: &UpArgs, data_dir: &Path, keys: &Keys, people: &[Person]) -> Res
         let public_key = keys.nkey(&name)?.public;
         users.push(NatsUser { name, public_key, permissions: permissions_of_person(&person.handle) });
     }
-    let public_key = keys.nkey(WEB)?.public;
-    users.push(NatsUser { name: WEB.to_owned(), public_key, permissions: permissions_of_web() });
     let public_key = keys.nkey("admin")?.public;
     users.push(NatsUser { name: "admin".to_owned(), public_key, permissions: permissions_of_admin() });
     let count = nats::count(data_dir, args.nats_nodes)?;
@@ -257,7 +260,7 @@ fn write_programs(run_dir: &Path) -> Result<PathBuf, UpError> {
     let own = std::env::current_exe().map_err(|error| UpError::file(Path::new("swarm"), error))?;
     let folder = run_dir.join("bin");
     std::fs::create_dir_all(&folder).map_err(|error| UpError::file(&folder, error))?;
-    for spec in specs() {
+    for spec in processes() {
         let link = folder.join(spec.name);
         match std::fs::remove_file(&link) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(UpError::file(&link, error)),
@@ -266,6 +269,14 @@ fn write_programs(run_dir: &Path) -> Result<PathBuf, UpError> {
         std::os::unix::fs::symlink(&own, &link).map_err(|error| UpError::file(&link, error))?;
     }
     Ok(folder)
+}
+
+/// The port of the page: the one asked for, else one that stays the same over restarts, so that a bookmark does.
+fn web_port(args: &UpArgs, data_dir: &Path) -> Result<u16, UpError> {
+    match args.web_port {
+        Some(port) => Ok(port),
+        None => Ok(StablePorts::open(&data_dir.join("ports.json")).get("web")?),
+    }
 }
 
 fn plan(
@@ -288,7 +299,7 @@ fn plan(
     };
     let text = |path: &Path| path.display().to_string();
     let mut agents = Vec::new();
-    for spec in specs() {
+    for spec in processes() {
         let program = programs.join(spec.name);
         if !program.is_file() {
             return Err(UpError::file(&program, "the program is not there; leave --programs out to run this one"));
@@ -321,6 +332,10 @@ fn plan(
                 env.insert("SWARM_ANCHOR_KEY_FILE".to_owned(), text(&secrets.anchor.private_file));
                 env.insert("SWARM_ANCHOR_PUBLIC_KEYS_FILE".to_owned(), text(&secrets.anchor.public_file));
                 env.insert("SWARM_PLAN".to_owned(), text(&data_dir.join("plan.json")));
+            }
+            gateway::NAME => {
+                env.insert("SWARM_WEB_PORT".to_owned(), web_port(args, data_dir)?.to_string());
+                env.extend(args.web_origin.clone().map(|origin| ("SWARM_WEB_ORIGIN".to_owned(), origin)));
             }
             _ => {}
         }

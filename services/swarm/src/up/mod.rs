@@ -55,7 +55,13 @@ pub struct UpArgs {
     /// data folder has, 1 in a new one.
     #[arg(long, value_name = "NODES", value_parser = clap::builder::PossibleValuesParser::new(["1", "3"]).map(|text| if text == "3" { 3_u8 } else { 1 }))]
     pub nats_nodes: Option<u8>,
-    /// Folder with a program by the name of each agent, to be started instead of this one: wrappers that set an environment.
+    /// Port of the web page on 127.0.0.1. When absent: a free one, the same at the next start.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub web_port: Option<u16>,
+    /// What people type when a proxy with TLS stands before the web page, such as `https://desk.example`.
+    #[arg(long, value_name = "ORIGIN")]
+    pub web_origin: Option<String>,
+    /// Folder with a program by the name of each process, to be started instead of this one: wrappers that set an environment.
     #[arg(long, value_name = "DIR")]
     pub programs: Option<PathBuf>,
     /// End by itself after so many seconds.

@@ -90,6 +90,7 @@ pub(super) async fn summary(house: &House, connection: &Connection, ready_in: Du
         "ready_ms": u64::try_from(ready_in.as_millis()).unwrap_or(u64::MAX),
         "nats_url": house.nats.urls(),
         "postgres_port": house.postgres.port(),
+        "web": house.web_address(),
         "nats_ready_ms": u64::try_from(house.nats.ready_in().as_millis()).unwrap_or(u64::MAX),
         "postgres_ready_ms": u64::try_from(house.postgres.ready_in().as_millis()).unwrap_or(u64::MAX),
         "processes": processes,
@@ -122,6 +123,9 @@ pub(super) fn text(summary: &Value) -> String {
         for lack in rows(&row["lacks"]) {
             let _ = writeln!(out, "{} lacks: {}", row["agent"].as_str().unwrap_or("?"), lack.as_str().unwrap_or("?"));
         }
+    }
+    if let Some(web) = summary["web"].as_str() {
+        let _ = writeln!(out, "web page {web} (log in with your name and the code of `swarm web enroll`)");
     }
     let url = summary["nats_url"].as_str().unwrap_or("?");
     let _ = writeln!(
