@@ -176,7 +176,7 @@ fn done(decision: &str, answer: &Value) -> String {
 /// Why the supervisor did not take it.
 fn refused(answer: &Value) -> String {
     match answer["code"].as_str() {
-        Some("TOTP_WRONG") => "the code is wrong or was used before. Wait for the next one.".to_owned(),
+        Some("BAD_CODE" | "CODE_USED") => "the code is wrong or was used before. Wait for the next one.".to_owned(),
         _ => words_of(answer),
     }
 }

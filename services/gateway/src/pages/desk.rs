@@ -58,7 +58,7 @@ pub fn approvals(look: &Look) -> Markup {
             article.card.waiting data-request=(id) aria-labelledby=(format!("r-{id}")) {
                 h3 id=(format!("r-{id}")) { (request::headline(row)) }
                 p.meta { (request::countdown(row, look.at)) (request::votes(row)) }
-                (request::rendering(row))
+                (request::rendering(row, request::FIRST_LINES))
                 (request::prose(row))
                 a.button.primary href=(format!("/approvals/{id}")) data-key=(id) {
                     "Look and decide" span.unseen { " on " (request::headline(row)) }

@@ -4,7 +4,7 @@ use maud::{Markup, html};
 use serde_json::Value;
 
 use super::desk::{missing, table};
-use super::words::{at, lasted, number, rows, text, usd};
+use super::words::{at, change, lasted, number, rows, text, usd};
 use crate::desk::Look;
 
 /// The page of the fills.
@@ -133,8 +133,8 @@ pub fn limits_body(look: &Look) -> Markup {
     html! {
         h1 { "Limits" }
         p.quiet {
-            "What is in force for this account. A person's own limit may only be tighter than the house's; changing \
-             either is no matter of this page."
+            "What is in force for this account: the house's limits, tightened by its own. Changing them is no matter of \
+             this page."
         }
         div #limits { (limits(look)) }
     }
@@ -183,30 +183,44 @@ fn in_unit(unit: Unit, value: &Value) -> String {
     }
 }
 
-/// The limits.
+/// Which figure of `used` says how much of a limit is gone.
+const USED: [(&str, &str); 4] = [
+    ("rate_risk_increasing", "risk_permits"),
+    ("rate_exits", "exit_permits"),
+    ("approval_prompts_per_hour", "approval_prompts"),
+    ("breaker_losses", "losses_in_a_row"),
+];
+
+fn used(name: &str, used: &Value) -> Markup {
+    if name == "daily_loss_percent" {
+        return html! { "today " (change(&used["day_profit_usd"])) };
+    }
+    let figure = USED.iter().find(|(limit, _)| *limit == name).map(|(_, figure)| &used[figure]);
+    html! { @if let Some(figure) = figure { (number(figure)) } }
+}
+
+/// The limits: the known ones in the order of the house's file, then any other.
 #[must_use]
 pub fn limits(look: &Look) -> Markup {
     if let Some(missing) = missing(&look.limits) {
         return missing;
     }
-    let line = |row: &Value| {
-        let name = text(&row["name"]);
-        let known = LIMITS.iter().find(|(known, ..)| *known == name);
-        let (label, unit) = known.map_or((name.as_str(), Unit::Count), |(_, label, unit)| (*label, *unit));
-        let tighter = !row["house"].is_null() && row["house"] != row["value"];
-        vec![
-            html! { (label) @if known.is_some() { br; code.quiet { (name) } } },
-            html! {
-                strong { (in_unit(unit, &row["value"])) }
-                @if tighter { br; span.quiet { "tighter than the house" } }
-            },
-            html! { (in_unit(unit, &row["house"])) },
-        ]
-    };
-    let columns = [("Limit", "wide"), ("In force", "num"), ("House", "num")];
-    let all = rows(&look.limits.value["limits"]);
+    let answer = &look.limits.value;
+    let none = serde_json::Map::new();
+    let given = answer["limits"].as_object().unwrap_or(&none);
+    let is_other = |name: &&String| LIMITS.iter().all(|(known, ..)| known != name);
+    let known = LIMITS.iter().filter_map(|(name, label, unit)| {
+        let value = given.get(*name)?;
+        let named = html! { (label) br; code.quiet { (name) } };
+        Some(vec![named, html! { strong { (in_unit(*unit, value)) } }, used(name, &answer["used"])])
+    });
+    let others = given.keys().filter(is_other).map(|name| {
+        let named = html! { code { (text(&name.clone().into())) } };
+        vec![named, html! { strong { (text(&given[name])) } }, html! {}]
+    });
+    let columns = [("Limit", "wide"), ("In force", "num"), ("Used", "num")];
     html! {
-        (table("Limits", &columns, &all.iter().map(line).collect::<Vec<_>>()))
-        p.quiet { "Policy version " code { (text(&look.limits.value["policy_version"])) } }
+        (table("Limits", &columns, &known.chain(others).collect::<Vec<_>>()))
+        p.quiet { "Policy version " code { (text(&answer["policy_version"])) } }
     }
 }

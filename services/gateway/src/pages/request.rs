@@ -64,30 +64,49 @@ pub fn votes(row: &Value) -> Markup {
     }
 }
 
-/// The lines of the hashed envelope, in the supervisor's order and words.
+/// The lines of the hashed envelope, in the supervisor's order and words; the first `most` of them.
 #[must_use]
-pub fn rendering(row: &Value) -> Markup {
+pub fn rendering(row: &Value, most: usize) -> Markup {
     let lines = rows(&row["rendering"]);
     html! {
         @if lines.is_empty() {
             p.note.bad { "The supervisor sent no rendering of the envelope: this can't be decided here." }
         } @else {
             dl.lines {
-                @for line in lines { div { dt { (text(&line[0])) } dd { bdi { (text(&line[1])) } } } }
+                @for line in lines.iter().take(most) {
+                    @let value = text(&line[1]);
+                    @let length = value.chars().count();
+                    div.long[length > 34].longish[length > 18] { dt { (text(&line[0])) } dd { bdi { (value) } } }
+                }
             }
         }
     }
 }
 
+/// Lines shown where a request only waits; its own page has all of them.
+pub const FIRST_LINES: usize = 4;
+/// Lines kept of what an agent says.
+const MOST_PROSE_LINES: usize = 12;
+
 /// What the agent says: never part of what is decided on, and unable to reach out of its box.
 #[must_use]
 pub fn prose(row: &Value) -> Markup {
-    let says = text(&row["agent_says_unverified"]);
+    // The supervisor's own cleaning comes first where it is there; it quotes each line.
+    let said = row["prose"].as_str().or_else(|| row["agent_says_unverified"].as_str()).unwrap_or_default();
+    let mut left = 500_usize;
+    let mut lines = Vec::new();
+    for line in said.split('\n').take(MOST_PROSE_LINES) {
+        let line: String = domain::message::clean_text(line).trim().chars().take(left).collect();
+        left -= line.chars().count();
+        if !line.is_empty() {
+            lines.push(line);
+        }
+    }
     html! {
-        @if !row["agent_says_unverified"].is_null() && !says.trim().is_empty() {
+        @if !lines.is_empty() {
             div.says {
                 p.label { "agent says (unverified)" }
-                blockquote dir="ltr" { (says) }
+                blockquote dir="ltr" { @for line in &lines { p { (line) } } }
             }
         }
     }
@@ -161,9 +180,7 @@ pub fn body(request: &OneRequest, look: &Look, around: Around<'_>) -> Markup {
         div #request-state { (state(request, look.at)) }
         section.card aria-labelledby="h-what" {
             h2 #h-what { "What you decide on" }
-            (rendering(row))
-            p.digest { "Digest " code { (text(&row["digest"])) } }
-            @if let Some(words) = digest_words(row) { p.digest { "In words: " strong { (words.join(" ")) } } }
+            (rendering(row, usize::MAX))
         }
         (prose(row))
         @if can_be_shown && matches!(status, "pending" | "allowed") {
@@ -179,14 +196,6 @@ pub fn body(request: &OneRequest, look: &Look, around: Around<'_>) -> Markup {
         }
         p { a.button href="/" { "Back to the desk" } }
     }
-}
-
-/// The words of the digest, as plain text.
-#[must_use]
-pub fn digest_words(row: &Value) -> Option<Vec<String>> {
-    let words: Vec<String> =
-        rows(&row["digest_words"]).iter().filter_map(|word| word.as_str().map(str::to_owned)).collect();
-    (!words.is_empty()).then_some(words)
 }
 
 struct Form {
@@ -276,7 +285,7 @@ fn two_words(id: &str) -> Markup {
             label for=(id) { "First and last word of the digest" }
             input id=(id) name="words" type="text" autocomplete="off" autocapitalize="none" spellcheck="false"
                 maxlength="80" required aria-describedby=(format!("{id}-help"));
-            p.quiet id=(format!("{id}-help")) { "From “In words” above; compare with another device if you can." }
+            p.quiet id=(format!("{id}-help")) { "From “Digest words” above; compare with another device if you can." }
         }
     }
 }

@@ -24,7 +24,7 @@ fn decided_on(page: &str) -> String {
 async fn prose_can_neither_change_nor_hide_a_number() {
     let calm = page_with(small()).await;
     let rendered = decided_on(&calm);
-    for part in ["BUY 0.5 ETHUSDT", "$3,000.00", "$1,500.00", "copper lantern orbit maple"] {
+    for part in ["BUY 0.5 ETHUSDT", "$3000.00", "$1500.00", "copper lantern orbit maple"] {
         assert!(rendered.contains(part), "{part} in {rendered}");
     }
     assert!(!rendered.contains("pullback"), "prose stands apart");
@@ -39,6 +39,8 @@ async fn prose_can_neither_change_nor_hide_a_number() {
         HOSTILE.to_owned(),
     ] {
         let mut row = small();
+        // Whether or not the supervisor has cleaned it.
+        row["prose"] = if prose.starts_with('A') { prose.clone().into() } else { Value::Null };
         row["agent_says_unverified"] = prose.clone().into();
         let page = page_with(row).await;
         assert_eq!(decided_on(&page), rendered, "{prose:?}");
@@ -48,7 +50,8 @@ async fn prose_can_neither_change_nor_hide_a_number() {
         assert!(said.chars().count() <= 500 * 6, "500 characters, escaped: {}", said.len());
         let marks =
             ['\u{202e}', '\u{202c}', '\u{2066}', '\u{2069}', '\u{200b}', '\u{feff}', '\u{0}', '\u{7}', '\u{1b}', '\n'];
-        assert!(!said.contains(marks) && !said.contains('<'), "{said:?}");
+        let words = said.replace("<p>", "").replace("</p>", "");
+        assert!(!words.contains(marks) && !words.contains('<'), "{said:?}");
         assert_eq!(page.matches("agent says (unverified)").count(), usize::from(!said.is_empty()));
     }
 }
@@ -57,9 +60,17 @@ async fn prose_can_neither_change_nor_hide_a_number() {
 async fn no_field_can_hold_html() {
     let world = World::open().await;
     let mut row = small();
-    for field in
-        ["summary", "agent_says_unverified", "requested_by", "digest", "quantity", "worst_price", "side", "order_id"]
-    {
+    for field in [
+        "summary",
+        "prose",
+        "agent_says_unverified",
+        "requested_by",
+        "digest",
+        "quantity",
+        "worst_price",
+        "side",
+        "order_id",
+    ] {
         row[field] = HOSTILE.into();
     }
     row["rendering"] = json!([[HOSTILE, HOSTILE], ["Action", HOSTILE]]);
@@ -80,8 +91,11 @@ async fn no_field_can_hold_html() {
     world.script.answer("swarm.positions", ledger);
     let trade = json!({ "at_ms": HOSTILE, "instrument": HOSTILE, "side": HOSTILE, "quantity": HOSTILE, "price": HOSTILE, "order_id": HOSTILE });
     world.script.answer("swarm.trades", json!({ "ok": true, "trades": [trade] }));
-    let limit = json!({ "name": HOSTILE, "value": HOSTILE, "house": "1" });
-    world.script.answer("swarm.limits", json!({ "ok": true, "policy_version": HOSTILE, "limits": [limit] }));
+    let limits = json!({ HOSTILE: HOSTILE, "position_usd": HOSTILE, "rate_window_ms": HOSTILE });
+    let used = json!({ "risk_permits": HOSTILE, "day_profit_usd": HOSTILE });
+    world
+        .script
+        .answer("swarm.limits", json!({ "ok": true, "policy_version": HOSTILE, "limits": limits, "used": used }));
     world.script.answer("swarm.equity", json!({ "ok": false, "code": HOSTILE, "detail": HOSTILE }));
     // Of another account nothing is kept from before.
     world.script.answer("swarm.web.login", json!({ "ok": true, "person": "anna", "user": "fresh" }));

@@ -201,7 +201,7 @@ async fn codes_can_t_be_guessed_at_the_login() {
 async fn codes_can_t_be_guessed_with_a_stolen_session() {
     let world = World::open().await;
     let anna = world.login().await;
-    world.script.answer("swarm.decide.web", json!({ "ok": false, "code": "TOTP_WRONG", "detail": "no" }));
+    world.script.answer("swarm.decide.web", json!({ "ok": false, "code": "BAD_CODE", "detail": "no" }));
     for _ in 0..5 {
         let answer = world.post(&decide_path(), Some(&anna), &approve(&anna.csrf, "000000")).await;
         assert_eq!(answer.status, StatusCode::CONFLICT);

@@ -29,25 +29,38 @@ pub fn fill(script: &Script) {
     );
 }
 
+/// The lines of a hashed envelope, as the rails render them.
+fn rendering(order: &str, price: &str, most: &str, tier: u8, digest: &str, words: &str) -> Value {
+    json!([
+        ["Order", order],
+        ["Worst price", price],
+        ["At most", most],
+        ["Slippage at most", "1.00 %"],
+        ["Only reduces", "no"],
+        ["Kind", "place (limit, what does not trade at once is cancelled)"],
+        ["Venue", "paper"],
+        ["Valid until", "2026-11-21T17:54:18.000Z"],
+        ["Tier", tier.to_string()],
+        ["Account", "5b6962dd-3f90-8c93-8f61-eabfa4a803e2"],
+        ["Order id", "0192f3c1-0000-8000-8000-00000000000a"],
+        ["Policy", "5f0c2a9be4417d83"],
+        ["Digest", digest],
+        ["Digest words", words],
+    ])
+}
+
 /// A request of tier 1: one approval is enough.
 pub fn small() -> Value {
     json!({
         "approval_id": SMALL, "user_id": "5b6962dd-3f90-8c93-8f61-eabfa4a803e2", "status": "pending", "tier": 1,
         "digest": DIGEST, "digest_words": ["copper", "lantern", "orbit", "maple"], "needed": 1, "entries": [],
         "summary": "buy 0.5 ETHUSDT at 3000.00 or better, at most $1500.00",
-        "rendering": [
-            ["Action", "BUY 0.5 ETHUSDT"],
-            ["Worst price", "$3,000.00"],
-            ["At most", "$1,500.00"],
-            ["Slippage", "1 %"],
-            ["Venue", "paper"],
-            ["Time in force", "immediate or cancel"],
-            ["Reduces only", "no"],
-            ["Account", "anna"],
-        ],
+        "rendering": rendering("BUY 0.5 ETHUSDT", "$3000.00 per unit", "$1500.00", 1, DIGEST, "copper lantern orbit maple"),
         "side": "buy", "instrument": "paper:ETHUSDT", "quantity": "0.5", "worst_price": "3000.00",
         "requested_by": "buy_bot", "requested_at_ms": NOW_MS - 42_000, "expires_at_ms": NOW_MS + 858_000,
         "order_id": "0192f3c1-0000-8000-8000-00000000000a", "superseded_by": null,
+        "prose_heading": "agent says (unverified)",
+        "prose": "> Trend over 20 candles is up,\n> and the last pullback held at 2,960.",
         "agent_says_unverified": "Trend over 20 candles is up, and the last pullback held at 2,960.",
     })
 }
@@ -64,19 +77,12 @@ pub fn large() -> Value {
         { "person_id": "bert", "decision": "approve", "channel": "telegram", "at": "2026-11-21T17:39:12.000Z" },
     ]);
     row["summary"] = "sell 0.1 BTCUSDT at 59800.00 or better, at most $5980.00".into();
-    row["rendering"] = json!([
-        ["Action", "SELL 0.1 BTCUSDT"],
-        ["Worst price", "$59,800.00"],
-        ["At most", "$5,980.00"],
-        ["Slippage", "1 %"],
-        ["Venue", "paper"],
-        ["Time in force", "good until 17:54:18 UTC"],
-        ["Reduces only", "no"],
-        ["Account", "anna"],
-    ]);
+    let (digest, words) = ("1".repeat(64), "velvet harbor thunder pencil");
+    row["rendering"] = rendering("SELL 0.1 BTCUSDT", "$59800.00 per unit", "$5980.00", 2, &digest, words);
     row["side"] = "sell".into();
     row["quantity"] = "0.1".into();
     row["worst_price"] = "59800.00".into();
+    row["prose"] = "> Momentum is gone; taking the position down before the close.".into();
     row["agent_says_unverified"] = "Momentum is gone; taking the position down before the close.".into();
     row
 }
@@ -168,16 +174,20 @@ pub fn trades() -> Value {
     ] })
 }
 
-/// The house limits; one of them is tighter for this person.
+/// The limits, one of them unknown to the page.
 pub fn limits() -> Value {
-    let limit = |name: &str, value: &str, house: &str| json!({ "name": name, "value": value, "house": house });
-    json!({ "ok": true, "policy_version": "5f0c2a9be4417d83", "limits": [
-        limit("position_usd", "5000", "10000"),
-        limit("total_exposure_percent", "100", "100"),
-        limit("daily_loss_percent", "5", "5"),
-        limit("approval_over_usd", "1000", "1000"),
-        limit("approval_ttl_ms", "900000", "900000"),
-        limit("rate_risk_increasing", "20", "20"),
-        limit("some_new_limit", "7", "7"),
-    ] })
+    json!({
+        "ok": true, "user": "anna", "policy_version": "5f0c2a9be4417d83",
+        "limits": {
+            "position_usd": "5000", "total_exposure_percent": "100", "price_collar_percent": "5", "daily_loss_percent": "5",
+            "approval_over_usd": "1000", "approval_window_ms": "300000", "approval_ttl_ms": "900000",
+            "approval_prompts_per_hour": "12", "rate_risk_increasing": "20", "rate_exits": "60",
+            "rate_window_ms": "3600000", "breaker_losses": "3", "breaker_loss_percent": "2", "mark_max_age_ms": "30000",
+            "some_new_limit": "7",
+        },
+        "used": {
+            "risk_permits": 6, "exit_permits": 1, "approval_prompts": 2, "losses_in_a_row": 1,
+            "breaker_latched_at": null, "day_profit_usd": "314.227", "day_baseline_usd": "50404.11",
+        },
+    })
 }
