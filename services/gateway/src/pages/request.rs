@@ -44,11 +44,9 @@ fn until(row: &Value) -> Option<UnixMs> {
 #[must_use]
 pub fn countdown(row: &Value, now: UnixMs) -> Markup {
     let Some(until) = until(row) else { return html! { span { "until " (text(&row["expires_at"])) } } };
-    // Whole minutes in what the server sends, so that a countdown alone is no news; the script counts the seconds.
-    let shown = if until.since_ms(now) > 60_000 { UnixMs(now.0 - now.0.rem_euclid(60_000)) } else { now };
     html! {
         span.countdown {
-            strong data-until=(until.0) { (left(until, shown.min(now))) }
+            strong data-until=(until.0) { (left(until, now)) }
             " (until " (when(until, now)) ")"
         }
     }

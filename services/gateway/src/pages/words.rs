@@ -126,14 +126,15 @@ fn iso(text: &str, now: UnixMs) -> Markup {
     }
 }
 
-/// Time left as people say it.
+/// Time left as people say it: whole minutes, rounded down, so that a countdown alone is no news to send; the script of the page
+/// counts the seconds.
 #[must_use]
 pub fn left(until: UnixMs, now: UnixMs) -> String {
     let seconds = until.since_ms(now) / 1_000;
     match seconds {
         ..=0 => "expired".to_owned(),
         1..=59 => format!("{seconds} s left"),
-        60..=3_599 => format!("{} min {:02} s left", seconds / 60, seconds % 60),
+        60..=3_599 => format!("{} min left", seconds / 60),
         _ => format!("{} h {:02} min left", seconds / 3_600, seconds / 60 % 60),
     }
 }
@@ -184,7 +185,7 @@ mod tests {
         assert_eq!(moment(UnixMs(now.0 - 61_000), now), "17:38:59 UTC");
         assert_eq!(moment(UnixMs(now.0 - DAY_MS), now), "20 Nov 17:40:00 UTC");
         let left_at = |s: i64| left(UnixMs(now.0 + s * 1_000), now);
-        assert_eq!([0, 59, 60, 3_661].map(left_at), ["expired", "59 s left", "1 min 00 s left", "1 h 01 min left"]);
+        assert_eq!([0, 59, 119, 3_661].map(left_at), ["expired", "59 s left", "1 min left", "1 h 01 min left"]);
     }
 
     #[test]
