@@ -25,7 +25,7 @@ const GUARD_MS: i64 = 900_000;
 /// Names that are remembered for wrong codes: strangers can make up any number of them.
 const GUARDED: usize = 1_000;
 /// Characters of a name at most.
-const LONGEST_NAME: usize = 100;
+pub(crate) const LONGEST_NAME: usize = 100;
 /// How often a word that met somebody else's transaction is taken up again before the person is asked to.
 const TRIES: usize = 3;
 

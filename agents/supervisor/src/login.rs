@@ -9,7 +9,7 @@ use serde_json::json;
 use store::totp::Spent;
 
 use crate::answer::Refused;
-use crate::doors::{Asker, refuse};
+use crate::doors::{Asker, LONGEST_NAME, refuse};
 use crate::services::{Answer, nobody};
 use crate::{NAME, Shared};
 
@@ -28,6 +28,10 @@ pub(crate) async fn login(shared: &Shared, work: &impl Means, payload: &[u8]) ->
         let why = "send {\"person\":\"name\",\"totp\":\"123456\"}";
         return refuse(work, asker, Refused::new("BAD_JSON", why)).await;
     };
+    // Names are remembered for wrong codes, so they have an end.
+    if person.chars().count() > LONGEST_NAME {
+        return refuse(work, asker, Refused::new("BAD_TEXT", "nobody has so long a name")).await;
+    }
     let asker = Asker { person_id: Some(domain::message::clean_text(&person)), ..asker };
     // Counted beside the codes of decisions: a stranger who guesses at the login holds up no decision.
     let guarded = format!("login {person}");

@@ -194,6 +194,7 @@ async fn a_login_takes_a_code_that_is_good_for_nothing_else() {
     for (person, totp) in [("zoe", "badbad"), ("operator", &code), ("mallory", &code), ("", ""), ("zo\u{0}e", &code)] {
         assert_eq!(login(person, totp).await, refused, "{person:?}: nobody learns who is there");
     }
+    assert_eq!(login(&"z".repeat(101), &code).await["code"], "BAD_TEXT");
     assert_eq!(house.code("swarm.web.login", b"{\"person\":\"zoe\"}").await, "BAD_JSON");
     let form = async |totp: &str| {
         let body = json!({
