@@ -9,6 +9,7 @@ pub mod build;
 pub mod clock;
 pub mod link;
 pub mod servers;
+pub mod telegram;
 pub mod wait;
 
 pub use clock::VirtualClock;
