@@ -17,6 +17,7 @@ mod refusal;
 mod store;
 mod tables;
 mod telegram;
+mod telegram_notices;
 mod totp;
 mod unit;
 

@@ -127,6 +127,7 @@ pub const TELEGRAM: &[TableGrant] = &[
     grant("telegram_prompts", "SELECT, INSERT"),
     grant("telegram_prompts(edited_at, final)", "UPDATE"),
     grant("telegram_state", "SELECT, INSERT, UPDATE"),
+    grant("telegram_notices", "SELECT, INSERT, DELETE"),
 ];
 
 /// Verifies and explains; the login is `audit_verify`. Reads rows of all users, writes nothing.

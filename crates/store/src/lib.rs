@@ -26,6 +26,7 @@ mod postgres;
 mod signed;
 pub mod supervision;
 pub mod telegram;
+pub mod telegram_notices;
 pub mod totp;
 mod unit;
 pub mod users;

@@ -25,6 +25,7 @@ use crate::orders::OrderRow;
 use crate::permits::{DuePermit, PermitRow};
 use crate::supervision::{Declared, Restart};
 use crate::telegram::{Account, Link, Prompt, Update};
+use crate::telegram_notices::Queued;
 use crate::totp::Spent;
 use crate::users::User;
 use crate::{OutboxRow, StoreError};
@@ -45,6 +46,7 @@ pub trait Records:
     + KillLevels
     + Supervision
     + Telegram
+    + TelegramNotices
     + Totp
     + std::fmt::Debug
     + Send
@@ -64,6 +66,7 @@ impl<T> Records for T where
         + KillLevels
         + Supervision
         + Telegram
+        + TelegramNotices
         + Totp
         + std::fmt::Debug
         + Send
@@ -238,6 +241,13 @@ pub trait Telegram {
     async fn set_prompt_edited(&mut self, prompt: &Prompt, now: UnixMs, is_final: bool) -> Result<bool>;
     async fn telegram_state(&mut self, key: &str) -> Result<Option<String>>;
     async fn set_telegram_state(&mut self, key: &str, value: &str) -> Result<()>;
+}
+
+#[async_trait]
+pub trait TelegramNotices {
+    async fn insert_notice(&mut self, line: &Queued) -> Result<bool>;
+    async fn notices(&mut self, limit: i64) -> Result<Vec<Queued>>;
+    async fn delete_notices(&mut self, told: &[Queued]) -> Result<()>;
 }
 
 #[async_trait]

@@ -21,6 +21,7 @@ use store::orders::OrderRow;
 use store::permits::PermitRow;
 use store::supervision::{Declared, Restart};
 use store::telegram::{Account as TelegramAccount, Link, Prompt, Update};
+use store::telegram_notices::Queued;
 use store::totp::Spent;
 use store::users::User;
 use uuid::Uuid;
@@ -139,6 +140,8 @@ tables! {
     telegram_prompts: (ApprovalId, String, i64, i64) => Arc<Prompt>,
     /// What the poll must not forget.
     telegram_state: String => String,
+    /// What people are to be told.
+    telegram_notices: (MessageId, i64) => Arc<Queued>,
     /// Secrets of authenticators.
     totp: String => Vec<u8>,
     /// Steps whose code was used.

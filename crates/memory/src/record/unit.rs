@@ -69,6 +69,7 @@ pub(crate) enum Lock {
     TelegramAccount(i64),
     TelegramPrompt(ApprovalId, String, i64, i64),
     TelegramState(String),
+    TelegramNotice(MessageId, i64),
     Totp(String),
     TotpStep(String, i64),
     Approver(String),

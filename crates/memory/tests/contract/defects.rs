@@ -18,6 +18,7 @@ fn each_defect_is_caught_by_a_case() {
         crate::permits::CASES,
         crate::session::CASES,
         crate::telegram::CASES,
+        crate::telegram_notices::CASES,
         crate::totp::CASES,
     ]
     .concat();

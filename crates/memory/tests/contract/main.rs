@@ -37,6 +37,7 @@ mod orders;
 mod permits;
 mod session;
 mod telegram;
+mod telegram_notices;
 mod totp;
 
 /// A case by name.

@@ -11,6 +11,7 @@ mod orders;
 mod permits;
 mod supervision;
 mod telegram;
+mod telegram_notices;
 mod totp;
 mod users;
 pub(crate) mod value;
