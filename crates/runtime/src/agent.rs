@@ -36,6 +36,11 @@ pub trait Agent: Send + Sync + Sized + 'static {
     /// was written. It must not block; a crash may lose it, so background work also looks by itself.
     fn committed(&self, _input: &Envelope) {}
 
+    /// What this start of it can't do; what its SPEC says, unless its configuration says more.
+    fn lacks(&self) -> Vec<String> {
+        Self::SPEC.lacks.iter().map(|lack| (*lack).to_owned()).collect()
+    }
+
     /// Work that no message starts, such as a market feed. Runs beside the handlers until [`Work::shutdown`] is
     /// cancelled; the default does nothing.
     ///

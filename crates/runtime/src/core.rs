@@ -26,6 +26,8 @@ use crate::vitals::Vitals;
 pub(crate) struct Core {
     pub(crate) spec: AgentSpec,
     pub(crate) boot_id: BootId,
+    /// What this start can't do.
+    pub(crate) lacks: Vec<String>,
     pub(crate) config: Arc<ProcessConfig>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) bus: Bus,

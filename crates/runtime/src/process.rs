@@ -186,6 +186,7 @@ pub async fn run_by<A: Agent>(
         bus::streams::consumers_of(&A::SPEC).into_iter().map(|consumer| consumer.stream).collect();
     let core = Arc::new(Core {
         spec: A::SPEC,
+        lacks: agent.lacks(),
         boot_id: config.boot_id.unwrap_or_else(|| BootId(new_id(clock.as_ref()))),
         config: Arc::new(config),
         clock,

@@ -81,7 +81,7 @@ fn heartbeat(core: &Core, rss_bytes: u64) -> Heartbeat {
         queue_depth: u64::try_from(in_hand.len()).unwrap_or(u64::MAX),
         dependencies: core.vitals.dependencies(),
         in_hand,
-        lacks: core.spec.lacks.iter().map(|lack| (*lack).to_owned()).collect(),
+        lacks: core.lacks.clone(),
         draining: core.shutdown.is_cancelled(),
     }
 }
