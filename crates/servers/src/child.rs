@@ -36,6 +36,13 @@ pub struct Launch {
     pub death_signal: Signal,
 }
 
+/// What a server may see of our environment: where programs and temporary files are, and how much memory it may take. Tokens
+/// and settings of others are none of its business.
+pub(crate) fn plain_environment(command: &mut Command) {
+    let kept = ["PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "TZ", "GOMEMLIMIT"];
+    command.env_clear().envs(kept.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+}
+
 /// A running child. Dropping it stops it.
 #[derive(Debug)]
 pub struct Child {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::child::{Child, Launch, spawn};
+use crate::child::{Child, Launch, plain_environment, spawn};
 use crate::{Programs, ServersError};
 
 /// How to start a NATS server.
@@ -52,6 +52,7 @@ impl NatsServer {
         std::fs::create_dir_all(&options.folder).map_err(file("making", &options.folder))?;
         write_private(&config, &options.config).map_err(file("writing", &config))?;
         let mut command = Command::new(&programs.nats_server);
+        plain_environment(&mut command);
         // Its collector works harder from here on; without a mark it lets garbage double the heap first. A server that is not
         // told what its streams in memory may take would make that a part of the mark.
         if options.config.contains("max_memory_store") && std::env::var_os("GOMEMLIMIT").is_none() {
@@ -150,6 +151,18 @@ mod tests {
             assert!(server.stop().unwrap());
             assert!(!greets(options.port));
         }
+    }
+
+    #[test]
+    fn a_server_sees_nothing_of_our_environment_but_where_things_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let options =
+            NatsOptions { folder: folder.path().join("nats"), port: free_port().unwrap(), config: String::new() };
+        let server = NatsServer::start(&Programs::usual().unwrap(), &options).unwrap();
+        let seen = std::fs::read(format!("/proc/{}/environ", server.pid())).unwrap();
+        let seen = String::from_utf8_lossy(&seen);
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some() && seen.contains("PATH="), "{seen}");
+        assert!(!seen.contains("CARGO_MANIFEST_DIR"), "{seen}");
     }
 
     #[test]

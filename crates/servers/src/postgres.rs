@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::child::{Child, LOOK_EVERY, Launch, spawn};
+use crate::child::{Child, LOOK_EVERY, Launch, plain_environment, spawn};
 use crate::{Programs, ServersError};
 
 /// Who PostgreSQL runs as when we are root.
@@ -194,7 +194,8 @@ fn give(path: &Path, mode: u32) -> Result<(), ServersError> {
 
 fn command(programs: &Programs, program: &str, folder: &Path, owner: Option<u32>) -> Command {
     let mut command = Command::new(programs.postgres_bin.join(program));
-    command.current_dir(folder).env("LC_ALL", "C.UTF-8").env("HOME", folder).env_remove("PGDATA").env_remove("PGPORT");
+    plain_environment(&mut command);
+    command.current_dir(folder).env("LC_ALL", "C.UTF-8").env("HOME", folder);
     if let Some(id) = owner {
         command.uid(id).gid(id);
     }
