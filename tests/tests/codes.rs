@@ -40,8 +40,16 @@ fn every_refusal_code_is_explained() {
 #[test]
 fn every_code_a_service_answers_is_explained() {
     let mut codes = BTreeSet::new();
-    for file in ["services.rs", "doors.rs", "login.rs", "gateway.rs", "gateway/entry.rs", "gateway/link.rs", "view.rs"]
-    {
+    for file in [
+        "services.rs",
+        "doors.rs",
+        "login.rs",
+        "close.rs",
+        "gateway.rs",
+        "gateway/entry.rs",
+        "gateway/link.rs",
+        "view.rs",
+    ] {
         let text = std::fs::read_to_string(root().join("agents/supervisor/src").join(file)).unwrap();
         for call in text.split("Refused::new(").skip(1) {
             let literal = call.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());

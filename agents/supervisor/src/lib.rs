@@ -7,6 +7,7 @@
 
 pub mod anchors;
 pub mod answer;
+mod close;
 pub mod config;
 pub mod curve;
 pub mod doors;

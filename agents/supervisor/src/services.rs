@@ -14,7 +14,7 @@ use runtime::{HandleError, Means, Work};
 use serde_json::{Value, json};
 
 use crate::answer::{Refused, ok};
-use crate::{Shared, doors, gateway, login, view};
+use crate::{Shared, close, doors, gateway, login, view};
 
 /// The subjects answered, each with what it is for.
 pub const SUBJECTS: &[(&str, &str)] = &[
@@ -30,6 +30,7 @@ pub const SUBJECTS: &[(&str, &str)] = &[
     ("swarm.decide.web", "a form with a one-time code (the web page alone may ask)"),
     ("swarm.web.login", "a name and a one-time code (the web page alone may ask)"),
     ("swarm.telegram.link", "a signed act that makes a code for Telegram (made by `swarm telegram link`)"),
+    ("swarm.close", "a stored /close of a person: sells what is held, nothing else: {\"update_id\":123}"),
     ("swarm.halt", "raise the kill level: {\"level\":1,\"reason\":\"...\"}; empty means 1"),
     ("swarm.resume", "a signed act that lowers the kill level (made by `swarm resume`)"),
     ("swarm.breaker", "a signed act that resets a breaker (made by `swarm breaker reset`)"),
@@ -93,7 +94,7 @@ async fn serve<R, F>(
         };
         metrics::counter!("swarm_requests_total", "subject" => subject).increment(1);
         let answering = respond(subject, request, signals.len());
-        if subject == "swarm.signal" {
+        if matches!(subject, "swarm.signal" | "swarm.close") {
             signals.spawn(answering);
         } else {
             answering.await;
@@ -142,6 +143,7 @@ pub async fn answer(shared: &Shared, work: &impl Means, subject: &str, payload: 
         "swarm.decide.web" => doors::web(shared, work, payload).await,
         "swarm.web.login" => login::login(shared, work, payload).await,
         "swarm.telegram.link" => doors::link(work, payload).await,
+        "swarm.close" => close::close(work, payload).await,
         "swarm.halt" => halt(shared, work, payload).await,
         "swarm.resume" => resume(shared, work, payload).await,
         "swarm.breaker" => breaker(work, payload).await,
@@ -161,7 +163,7 @@ pub async fn answer(shared: &Shared, work: &impl Means, subject: &str, payload: 
 /// An answer, or why there is none.
 pub(crate) type Answer = Result<Result<Value, Refused>, HandleError>;
 
-async fn signal(work: &impl Means, payload: &[u8], head: SignalHead) -> Answer {
+pub(crate) async fn signal(work: &impl Means, payload: &[u8], head: SignalHead) -> Answer {
     let now = work.now();
     let id = head.id.unwrap_or_else(|| work.new_id().to_string());
     let mut kept = vec![("Nats-Msg-Id".to_owned(), id.clone())];

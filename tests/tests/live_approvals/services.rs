@@ -287,3 +287,61 @@ async fn an_account_is_shown_by_its_trades_its_curve_and_its_limits() {
         assert_eq!(house.asked("swarm.trades", json!({ "limit": limit })).await["code"], "BAD_JSON");
     }
 }
+
+#[tokio::test]
+async fn an_exit_is_believed_for_its_stored_words_and_sells_for_the_operator_alone() {
+    let scene = Scene::new().await;
+    let house = House::new(&scene).await;
+    scene.bank.approver("operator", Some("operator"), true).await;
+    scene.bank.approver("nadia", None, true).await;
+    let mut unit = scene.bank.unit().await;
+    let now = unit.now().await.unwrap();
+    for (person, account) in [("operator", 11), ("nadia", 22)] {
+        let code_hash = link_code::hash(&link_code::of_bits([account; 5])).unwrap();
+        let link = store::telegram::Link {
+            code_hash,
+            person_id: person.to_owned(),
+            act: json!({}),
+            made_at: now,
+            expires_at: now.plus_ms(60_000),
+            used_by: None,
+            used_at: None,
+        };
+        store::telegram::make_link(&mut unit, &link).await.unwrap();
+        let account = i64::from(account);
+        store::telegram::use_link(&mut unit, code_hash, account, account, now).await.unwrap().unwrap();
+    }
+    let said = |id: i64, from: i64, text: &str, age_s: i64| {
+        json!({ "update_id": id, "message": { "message_id": id, "date": now.0 / 1_000 - age_s, "text": text,
+            "from": { "id": from, "is_bot": false }, "chat": { "id": from, "type": "private" } } })
+    };
+    let mut forwarded = said(5, 11, "/close BTCUSDT", 0);
+    forwarded["message"]["forward_origin"] = json!({ "type": "user" });
+    for (id, raw) in [
+        (1, said(1, 99, "/close BTCUSDT", 0)),
+        (2, said(2, 22, "/close BTCUSDT", 0)),
+        (3, said(3, 11, "/close BTCUSDT", 301)),
+        (4, said(4, 11, "buy BTCUSDT", 0)),
+        (5, forwarded),
+        (6, said(6, 11, "/close BTCUSDT", 0)),
+    ] {
+        store::telegram::put_update(&mut unit, id, &raw, now).await.unwrap();
+    }
+    unit.commit().await.unwrap();
+    for (body, code) in [
+        ("", "BAD_JSON"),
+        (r#"{"update_id":6,"symbol":"ETHUSDT"}"#, "BAD_JSON"),
+        (r#"{"update_id":7}"#, "UNKNOWN_UPDATE"),
+        (r#"{"update_id":1}"#, "NOT_LINKED"),
+        (r#"{"update_id":2}"#, "NOT_YOURS"),
+        (r#"{"update_id":3}"#, "EXPIRED"),
+        (r#"{"update_id":4}"#, "NOT_AN_EXIT"),
+        (r#"{"update_id":5}"#, "NOT_AN_EXIT"),
+        // On its way, but for the broker that this test does not have.
+        (r#"{"update_id":6}"#, "NOT_STORED"),
+    ] {
+        assert_eq!(house.code("swarm.close", body.as_bytes()).await, code, "{body}");
+    }
+    let asked = "SELECT count(*) FROM governance_audit WHERE kind = 'exit_asked' AND body ->> 'symbol' = 'BTCUSDT'";
+    assert_eq!(scene.bank.count(asked).await, 1, "and that one is in the governance chain");
+}
