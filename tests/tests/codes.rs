@@ -43,8 +43,8 @@ fn every_code_a_service_answers_is_explained() {
     for file in [
         "services.rs",
         "doors.rs",
-        "login.rs",
         "close.rs",
+        "login.rs",
         "gateway.rs",
         "gateway/entry.rs",
         "gateway/link.rs",

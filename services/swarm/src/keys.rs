@@ -75,6 +75,18 @@ impl Keys {
         })
     }
 
+    /// A secret of 32 random bytes, as 64 hex digits.
+    ///
+    /// # Errors
+    /// [`KeysError`].
+    pub fn secret(&self, name: &str) -> Result<String, KeysError> {
+        self.text(&format!("{name}.secret"), || {
+            let mut bytes = [0u8; 32];
+            rand_bytes(&mut bytes)?;
+            Ok(hex::encode(bytes))
+        })
+    }
+
     /// An Ed25519 key.
     ///
     /// # Errors

@@ -279,6 +279,16 @@ fn web_port(args: &UpArgs, data_dir: &Path) -> Result<u16, UpError> {
     }
 }
 
+/// What whoever starts us says about Telegram, for the one process that speaks with it; and the key of its buttons.
+fn telegram_env(
+    keys: &Keys,
+    vars: impl Iterator<Item = (String, String)>,
+) -> Result<BTreeMap<String, String>, UpError> {
+    let mut env: BTreeMap<String, String> = vars.filter(|(name, _)| name.starts_with("TELEGRAM_")).collect();
+    env.insert("TELEGRAM_BUTTON_KEY".to_owned(), keys.secret("telegram-buttons")?);
+    Ok(env)
+}
+
 fn plan(
     args: &UpArgs,
     data_dir: &Path,
@@ -337,6 +347,7 @@ fn plan(
                 env.insert("SWARM_WEB_PORT".to_owned(), web_port(args, data_dir)?.to_string());
                 env.extend(args.web_origin.clone().map(|origin| ("SWARM_WEB_ORIGIN".to_owned(), origin)));
             }
+            "telegram_jarvis" => env.extend(telegram_env(keys, std::env::vars())?),
             _ => {}
         }
         let log = data_dir.join("log").join(format!("{}.log", spec.name));
@@ -348,4 +359,21 @@ fn plan(
         serde_json::to_string_pretty(&Plan { agents, run_dir }).map_err(|error| UpError::file(&path, error))?;
     write_private(&path, &written)?;
     Ok(supervisor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_about_telegram_goes_to_its_process_with_a_key_that_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys = Keys::open(folder.path()).unwrap();
+        let vars = || [("TELEGRAM_TOKEN", "1:x"), ("PATH", "/bin"), ("TELEGRAM_BUTTON_KEY", "guessed")];
+        let vars = || vars().into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let env = telegram_env(&keys, vars()).unwrap();
+        assert_eq!(env.keys().collect::<Vec<_>>(), vec!["TELEGRAM_BUTTON_KEY", "TELEGRAM_TOKEN"]);
+        assert_eq!(env["TELEGRAM_BUTTON_KEY"].len(), 64);
+        assert_eq!(telegram_env(&keys, vars()).unwrap(), env, "buttons that were sent stay good");
+    }
 }
