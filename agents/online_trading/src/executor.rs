@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use domain::order::{OrderState, OrderStatus};
 use domain::time::UnixMs;
-use futures::StreamExt;
 use rails::check::KillReading;
 use runtime::kill::KillSwitch;
 use runtime::{HandleError, Record, Work};
@@ -18,9 +17,6 @@ use crate::permit::{is_stopped, report};
 
 /// Looked at without being woken, so that nothing waits for a lost wake-up.
 const EVERY: Duration = Duration::from_secs(1);
-/// Orders that are worked on at once: fewer than the process has connections to the database,
-/// because permits need one too.
-const SIDE_BY_SIDE: usize = 2;
 /// How long after its valid-until a sent order is still looked for before "not found" is taken as final, ms.
 const LATE_ARRIVAL_MS: i64 = 10_000;
 
@@ -92,16 +88,16 @@ impl Executor {
         let kill = self.kill.read(&mut unit).await?;
         unit.rollback().await?;
         metrics::gauge!("swarm_open_orders").set(f64::from(u32::try_from(orders.len()).unwrap_or(u32::MAX)));
-        // An order that can't be worked on must not hold up the others, exits least of all.
-        let taken = futures::stream::iter(orders).map(|order| async move {
-            let error = self.take_up(work, &order, kill, now).await.err()?;
-            tracing::error!(order_id = %order.order_id, %error, "left for the next turn");
-            metrics::counter!("swarm_orders_left_total").increment(1);
-            Some(error)
-        });
-        let faults: Vec<HandleError> =
-            taken.buffer_unordered(SIDE_BY_SIDE).filter_map(std::future::ready).collect().await;
-        faults.into_iter().next_back().map_or(Ok(()), |error| Err(HandleError::Retry(error.to_string())))
+        let mut fault = None;
+        for order in orders {
+            // An order that can't be worked on must not hold up the others, exits least of all.
+            if let Err(error) = self.take_up(work, &order, kill, now).await {
+                tracing::error!(order_id = %order.order_id, %error, "left for the next turn");
+                metrics::counter!("swarm_orders_left_total").increment(1);
+                fault = Some(error);
+            }
+        }
+        fault.map_or(Ok(()), |error| Err(HandleError::Retry(error.to_string())))
     }
 
     async fn take_up(
