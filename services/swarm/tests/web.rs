@@ -72,7 +72,7 @@ impl Browser {
 #[test]
 fn an_order_above_the_limit_is_approved_at_the_web_page_and_the_button_stops_trading() {
     let data = fresh_folder("web");
-    let mut up = Up::start(&data);
+    let mut up = Up::start_without_telegram_answering(&data);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let browser = runtime.block_on(Browser::login(&up));
     assert_eq!(up.ask(&["signal", "BUY", "ETHUSDT", "--notional-usd", "1500"])["ok"], true);
@@ -88,11 +88,13 @@ fn an_order_above_the_limit_is_approved_at_the_web_page_and_the_button_stops_tra
     let path = format!("/approvals/{id}/decide");
     let refused = runtime.block_on(browser.post(&path, &form("000000")));
     assert_eq!(refused.status(), 409);
+    let pressed_at = tokio::time::Instant::now();
     let taken = runtime.block_on(browser.post(&path, &form(&browser.code(1))));
     assert_eq!(taken.status(), 303, "{}", runtime.block_on(taken.text()).unwrap());
     wait_until_blocking(Duration::from_secs(20), "a fill on the page", || {
         runtime.block_on(browser.get("/trades")).contains("ETHUSDT")
     });
+    println!("figure: filled and on the page {} ms after the button", pressed_at.elapsed().as_millis());
     let stopped = runtime.block_on(browser.post("/stop", &format!("csrf={}&level=1&reason=enough", browser.csrf)));
     assert_eq!(stopped.status(), 303);
     let kill = up.ask(&["status"])["kill"].clone();

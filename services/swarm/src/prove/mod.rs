@@ -3,6 +3,7 @@
 //!
 //! It starts real swarms in a folder of its own (`<data dir>/prove`, emptied first), never in the one that holds a ledger.
 
+mod approvals;
 mod life;
 mod market;
 mod proof;
@@ -17,12 +18,13 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 /// What can be proved in this build.
-pub const NAMES: &[&str] = &["main-job", "proof"];
+pub const NAMES: &[&str] = &["main-job", "approvals", "proof"];
 
 /// `swarm prove`.
 #[derive(Debug, Clone, Args)]
 pub struct ProveArgs {
-    /// Which claims: main-job, or proof (short forms of simulation, chaos, mutants, fuzzing, benchmark); all when absent.
+    /// Which claims: main-job, approvals (a human decides), or proof (short forms of simulation, chaos, mutants, fuzzing,
+    /// benchmark); all when absent.
     pub what: Option<String>,
     /// Folder of limits, strategies and the like.
     #[arg(long, default_value = "config")]
@@ -111,9 +113,11 @@ pub fn command(args: &ProveArgs, data_dir: &Path, json_wanted: bool) -> ExitCode
             scenes::prove(&mut ground);
             market::prove(&mut ground);
         }
-        if wants("proof")
-            && let Err(proof::Stopped) = proof::prove(&mut ground).await
-        {
+        let mut parts = if wants("approvals") { approvals::parts() } else { Vec::new() };
+        if wants("proof") {
+            parts.extend(proof::parts(&ground));
+        }
+        if let Err(proof::Stopped) = proof::prove(&mut ground, parts).await {
             eprintln!("swarm prove: stopped; what was started is gone");
             return ExitCode::from(130);
         }

@@ -26,22 +26,39 @@ const GONE_WITHIN: Duration = Duration::from_secs(30);
 const LAST_WORDS: usize = 3;
 
 /// One program of the proof.
-struct Part {
-    name: &'static str,
-    /// From the folder of this program.
-    program: &'static str,
+pub(super) struct Part {
+    pub name: &'static str,
+    /// From the folder of this program; `cargo` is the one on the path.
+    pub program: &'static str,
     /// What builds it.
-    built_by: &'static str,
-    arguments: Vec<String>,
+    pub built_by: &'static str,
+    pub arguments: Vec<String>,
     /// Where it writes its answer, when that is not its standard output.
-    answer: Option<PathBuf>,
-    judge: Judge,
+    pub answer: Option<PathBuf>,
+    pub judge: Judge,
 }
+
+impl Part {
+    /// Where its program is; the inner words when it is not there.
+    fn program(&self, ground: &Ground) -> Result<PathBuf, Doubt> {
+        let program = if self.program == CARGO {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&path).map(|folder| folder.join(CARGO)).find(|program| program.is_file())
+        } else {
+            Some(ground.program.with_file_name(self.program)).filter(|program| program.is_file())
+        };
+        program.ok_or_else(|| format!("{} is not there: {} builds it", self.program, self.built_by))
+    }
+}
+
+/// Runs the tests of this repository.
+pub(super) const CARGO: &str = "cargo";
 
 /// Why no further part is tried.
 pub(super) struct Stopped;
 
-fn parts(ground: &Ground) -> Vec<Part> {
+/// The short forms of all proofs.
+pub(super) fn parts(ground: &Ground) -> Vec<Part> {
     let folder = |name: &str| ground.folder.join(name).display().to_string();
     let config = ground.config_dir.display().to_string();
     let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
@@ -53,8 +70,10 @@ fn parts(ground: &Ground) -> Vec<Part> {
     let fuzz_answer = ground.folder.join("fuzz.json");
     let mut fuzz = words("run --seconds 10 --jobs 2 --seed 1 --work");
     fuzz.extend([folder("fuzz"), "--json".to_owned(), fuzz_answer.display().to_string()]);
-    let part =
-        |name, program, built_by, arguments, judge| Part { name, program, built_by, arguments, answer: None, judge };
+    let part = |name, program, built_by, arguments, judge: fn(&Ended) -> Vec<Told>| {
+        let judge: Judge = Box::new(judge);
+        Part { name, program, built_by, arguments, answer: None, judge }
+    };
     vec![
         part("sim", "sim", "cargo build --release -p sim", words("--json --seeds 600 --faults 400"), verdict::sim),
         part(
@@ -84,7 +103,7 @@ fn parts(ground: &Ground) -> Vec<Part> {
 }
 
 /// Runs every part and tells what came of it.
-pub(super) async fn prove(ground: &mut Ground) -> Result<(), Stopped> {
+pub(super) async fn prove(ground: &mut Ground, parts: Vec<Part>) -> Result<(), Stopped> {
     let mut stop = match (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) {
         (Ok(interrupt), Ok(terminate)) => Stop { interrupt, terminate },
         (Err(error), _) | (_, Err(error)) => {
@@ -92,13 +111,14 @@ pub(super) async fn prove(ground: &mut Ground) -> Result<(), Stopped> {
             return Ok(());
         }
     };
-    for part in parts(ground) {
-        let program = ground.program.with_file_name(part.program);
-        if !program.is_file() {
-            let doubt = format!("{} is not there: {} builds it", program.display(), part.built_by);
-            ground.tell(Told::untried(part.name, doubt));
-            continue;
-        }
+    for part in parts {
+        let program = match part.program(ground) {
+            Ok(program) => program,
+            Err(doubt) => {
+                ground.tell(Told::untried(part.name, doubt));
+                continue;
+            }
+        };
         match run(&part, &program, &mut stop).await {
             Ok(ended) => (part.judge)(&ended).into_iter().for_each(|told| ground.tell(told)),
             Err(End::Doubt(doubt)) => ground.tell(Told::untried(part.name, doubt)),
@@ -165,7 +185,7 @@ async fn run(part: &Part, program: &std::path::Path, stop: &mut Stop) -> Result<
     };
     let answer = serde_json::from_slice(&text).unwrap_or(Value::Null);
     let last_words = within(said).await.join(" | ");
-    Ok(Ended { status: status.code(), answer, last_words })
+    Ok(Ended { status: status.code(), answer, text: String::from_utf8_lossy(&text).into_owned(), last_words })
 }
 
 /// Tells a part and everything it started to stop, and ends what does not.
@@ -218,7 +238,8 @@ mod tests {
 
     fn part(script: &str) -> Part {
         let arguments = vec!["-c".to_owned(), script.to_owned()];
-        Part { name: "p", program: "sh", built_by: "nobody", arguments, answer: None, judge: verdict::chaos }
+        let judge = Box::new(verdict::chaos);
+        Part { name: "p", program: "sh", built_by: "nobody", arguments, answer: None, judge }
     }
 
     /// Asked by `kind`: a signal reaches every test of this process.

@@ -12,6 +12,8 @@ pub(super) struct Ended {
     pub status: Option<i32>,
     /// Its answer as JSON; null when it gave none.
     pub answer: Value,
+    /// What it printed, when that was no JSON.
+    pub text: String,
     /// The last lines that it said besides.
     pub last_words: String,
 }
@@ -38,7 +40,7 @@ impl Told {
 }
 
 /// Reads an answer.
-pub(super) type Judge = fn(&Ended) -> Vec<Told>;
+pub(super) type Judge = Box<dyn Fn(&Ended) -> Vec<Told> + Send + Sync>;
 
 impl Ended {
     fn number(&self, key: &str) -> Result<u64, Doubt> {
@@ -66,6 +68,25 @@ fn ending(status: Option<i32>) -> String {
 
 fn require(holds: bool, figure: String) -> Result<String, Doubt> {
     if holds { Ok(figure) } else { Err(figure) }
+}
+
+/// Tests of this repository that show a claim: every one that was chosen passed, there was at least one, and each figure that
+/// they print.
+pub(super) fn tests(name: &'static str, claim: &'static str) -> Judge {
+    Box::new(move |ended| {
+        let count = |line: &str, what: &str| -> Option<u64> {
+            let (before, _) = line.split_once(&format!(" {what}"))?;
+            before.rsplit(' ').next()?.parse().ok()
+        };
+        let results = || ended.text.lines().filter(|line| line.starts_with("test result: "));
+        let sum = |what: &str| results().filter_map(|line| count(line, what)).sum::<u64>();
+        let (passed, failed, left_out) = (sum("passed"), sum("failed"), sum("ignored"));
+        let figures = ended.text.lines().filter_map(|line| line.split_once("figure: ").map(|(_, figure)| figure));
+        let mut words = vec![format!("{passed} tests passed, {failed} failed")];
+        words.extend(figures.map(str::to_owned));
+        let found = require(passed > 0 && failed == 0 && left_out == 0, words.join("; "));
+        vec![Told::new(name, claim, ended.and_status(found))]
+    })
 }
 
 /// The simulation: its seeds, and its deliberate faults.
@@ -205,7 +226,7 @@ mod tests {
     use super::*;
 
     fn ended(status: i32, answer: Value) -> Ended {
-        Ended { status: Some(status), answer, last_words: "last words".to_owned() }
+        Ended { status: Some(status), answer, last_words: "last words".to_owned(), ..Ended::default() }
     }
 
     fn failures(told: &[Told]) -> Vec<&str> {
@@ -219,11 +240,11 @@ mod tests {
 
     #[test]
     fn without_a_verdict_every_claim_fails() {
-        let judges: [Judge; 6] = [sim, chaos, cluster, mutants, fuzz, bench];
+        let judges: [fn(&Ended) -> Vec<Told>; 6] = [sim, chaos, cluster, mutants, fuzz, bench];
         for judge in judges {
             for answer in [Value::Null, json!({}), json!([]), json!("x")] {
                 for status in [Some(0), Some(1), None] {
-                    let told = judge(&Ended { status, answer: answer.clone(), last_words: String::new() });
+                    let told = judge(&Ended { status, answer: answer.clone(), ..Ended::default() });
                     assert!(!told.is_empty() && told.iter().all(|told| told.outcome.is_err()), "{answer}: {told:?}");
                 }
             }
@@ -248,6 +269,21 @@ mod tests {
         let mut answer = good_sim();
         answer["failures"] = json!([{ "seed": 7 }]);
         assert_eq!(failures(&sim(&ended(1, answer))), ["sim"]);
+    }
+
+    #[test]
+    fn tests_that_fail_are_left_out_or_are_none_prove_nothing() {
+        let judged = |status, text: &str| {
+            let ended = Ended { status: Some(status), text: text.to_owned(), ..Ended::default() };
+            tests("t", "c")(&ended).remove(0).outcome
+        };
+        let good = "running 2 tests\ntest a ... figure: 12 ms\nok\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 5 filtered out; finished in 1s\n";
+        assert_eq!(judged(0, good).unwrap(), "2 tests passed, 0 failed; 12 ms");
+        assert!(judged(101, good).is_err(), "its exit status counts too");
+        assert!(judged(0, "").is_err());
+        assert!(judged(0, &good.replace("2 passed", "0 passed")).is_err());
+        assert!(judged(0, &good.replace("0 failed", "1 failed")).is_err());
+        assert!(judged(0, &good.replace("0 ignored", "1 ignored")).is_err());
     }
 
     #[test]

@@ -41,12 +41,24 @@ impl Up {
         Self::start_with(data, &config())
     }
 
+    /// With a bot of Telegram that nobody answers for.
+    pub fn start_without_telegram_answering(data: &Path) -> Self {
+        let nobody = format!("http://127.0.0.1:{}", servers::free_port().unwrap());
+        let mut command = up_command(data, &config());
+        command.env("TELEGRAM_TOKEN", testkit::telegram::TOKEN).env("TELEGRAM_API_URL", nobody);
+        Self::of(data, command)
+    }
+
     /// With a folder of configuration of its own.
     pub fn start_with(data: &Path, config: &Path) -> Self {
+        Self::of(data, up_command(data, config))
+    }
+
+    fn of(data: &Path, mut command: Command) -> Self {
         let (ready_file, log) = (data.join("ready.json"), data.join("up.log"));
         let _ = std::fs::remove_file(&ready_file);
         let output = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
-        let child = up_command(data, config)
+        let child = command
             .arg("--ready-file")
             .arg(&ready_file)
             .stdin(Stdio::null())
