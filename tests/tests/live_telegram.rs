@@ -158,8 +158,8 @@ async fn a_person_is_asked_in_telegram_presses_and_the_order_fills() {
     telegram.wait_for(OPERATOR, BOUND, "the limits", |sent| sent.text.contains("Limits") && sent.text.len() > 80).await;
     telegram.say(OPERATOR, "/close BTCUSDT");
     telegram.wait_for(OPERATOR, BOUND, "the answer", |sent| sent.text.contains("Sale of all BTCUSDT")).await;
-    testkit::wait_until(BOUND, "the exit", || async {
-        swarm.run(&["positions"])["positions"].as_array().is_some_and(Vec::is_empty)
+    testkit::wait_until(BOUND, "the exit, and nothing but it", || async {
+        swarm.run(&["positions"])["positions"].as_array().is_some_and(|held| held.len() == 1)
     })
     .await;
     telegram.say(OPERATOR, "/halt that is enough");
