@@ -6,3 +6,4 @@ mod days;
 mod decisions;
 mod posting;
 mod scene;
+mod sweeping;
