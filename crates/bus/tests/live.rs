@@ -108,6 +108,38 @@ async fn applying_twice_changes_nothing_and_drift_is_corrected() {
     assert_eq!(streams::apply(&admin, &agents()).await.unwrap(), []);
 }
 
+#[tokio::test]
+async fn a_stream_of_an_earlier_build_is_corrected_and_goes_on_writing_as_it_was_made() {
+    let (_fresh, root) = scene().await;
+    let js = jetstream::new(root.client().clone());
+    for stream in Stream::ALL {
+        let config = js.get_stream(stream.name()).await.unwrap().cached_info().config.clone();
+        let is_later = config.persist_mode == Some(jetstream::stream::PersistenceMode::Async);
+        assert_eq!(is_later, stream == Stream::AuditAnchors, "{stream:?}");
+    }
+
+    let all =
+        bus::permissions::Permissions { publish: vec![">".into()], subscribe: vec![">".into()], ..Default::default() };
+    let server = Server::start(&[("root", all)]).await;
+    let (root, _) = server.bus("root").await;
+    let js = jetstream::new(root.client().clone());
+    let earlier = jetstream::stream::Config {
+        name: "AUDIT_ANCHORS".into(),
+        subjects: vec!["audit.anchor.>".into()],
+        max_bytes: 1 << 20,
+        discard: jetstream::stream::DiscardPolicy::New,
+        deny_delete: true,
+        deny_purge: true,
+        ..Default::default()
+    };
+    js.create_stream(earlier).await.unwrap();
+    streams::apply(&root, &[]).await.unwrap();
+    let found = js.get_stream("AUDIT_ANCHORS").await.unwrap().cached_info().config.clone();
+    assert_ne!(found.persist_mode, Some(jetstream::stream::PersistenceMode::Async), "no update can change it");
+    assert_eq!(found.max_bytes, 1 << 30);
+    assert_eq!(streams::apply(&root, &[]).await.unwrap(), []);
+}
+
 /// Reads a pull configuration back out of what the server says.
 trait IntoPull {
     fn try_into_pull(self) -> jetstream::consumer::pull::Config;
