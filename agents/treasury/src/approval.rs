@@ -6,7 +6,7 @@ use domain::ids::UserId;
 use domain::message::{ApprovalResponse, DecisionOutcome, Message};
 use domain::order::OrderIntent;
 use domain::reject::{Reject, RejectCode};
-use rails::check::{Surroundings, Verdict, check};
+use rails::check::{Verdict, check};
 use rails::refusal::{Refusal, RefusalCode};
 use rails::{modify, quorum};
 use runtime::HandleError;
@@ -134,19 +134,8 @@ async fn consume(
     }
     let instrument = store::instruments::get(unit, &row.envelope.instrument()).await?;
     let kill = KillSwitch::read_with(unit, sight.kill_copies).await?;
-    let verdict = check(
-        &row.envelope,
-        Some(&grant(row)),
-        Surroundings {
-            limits: &locked.limits,
-            book: &locked.book,
-            marks: sight.marks,
-            instrument: instrument.as_ref(),
-            verdict: None,
-            kill,
-            now: sight.now,
-        },
-    );
+    let around = locked.surroundings(instrument.as_ref(), kill, sight);
+    let verdict = check(&row.envelope, Some(&grant(row)), around);
     let order = match verdict {
         Verdict::Approved(approved) => approved.into_inner(),
         Verdict::Refused(refusal) if waits(&refusal) => return Ok(Vec::new()),
@@ -208,15 +197,7 @@ async fn replace(
     }
     let instrument = store::instruments::get(unit, &order.instrument()).await?;
     let kill = KillSwitch::read_with(unit, sight.kill_copies).await?;
-    let around = Surroundings {
-        limits: &locked.limits,
-        book: &locked.book,
-        marks: sight.marks,
-        instrument: instrument.as_ref(),
-        verdict: None,
-        kill,
-        now: sight.now,
-    };
+    let around = locked.surroundings(instrument.as_ref(), kill, sight);
     let (tier, sum_usd) = match check(&order, None, around) {
         Verdict::Refused(refusal) if waits(&refusal) => return Ok(Vec::new()),
         Verdict::Refused(refusal) => return release(unit, row, &refusal, locked, sight).await,

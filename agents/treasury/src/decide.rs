@@ -1,6 +1,7 @@
 //! One intent, one transaction: rails, reservation, decision row, audit row, and the messages of the outbox.
 
 use domain::ids::{ApprovalId, PermitId, UserId, derive};
+use domain::market::Instrument;
 use domain::message::{ApprovalRequest, DecisionOutcome, Message};
 use domain::money::Usd;
 use domain::order::{OrderEnvelope, OrderIntent, PermitBody};
@@ -56,6 +57,18 @@ impl Locked {
     #[must_use]
     pub fn refusal(&self) -> Option<Refusal> {
         self.limits_fault.as_ref().map(|fault| Refusal::new(RefusalCode::UnknownUser).with("own_limits", fault))
+    }
+
+    /// What the rails judge an order by.
+    #[must_use]
+    pub const fn surroundings<'a>(
+        &'a self,
+        instrument: Option<&'a Instrument>,
+        kill: KillReading,
+        sight: Sight<'a>,
+    ) -> Surroundings<'a> {
+        let Sight { marks, now, .. } = sight;
+        Surroundings { limits: &self.limits, book: &self.book, marks, instrument, verdict: None, kill, now }
     }
 }
 
@@ -153,19 +166,7 @@ pub async fn decide(
             return Ok(turn_away(&refusal));
         }
     };
-    let mut verdict = check(
-        &order,
-        None,
-        Surroundings {
-            limits: &locked.limits,
-            book: &locked.book,
-            marks: sight.marks,
-            instrument: instrument.as_ref(),
-            verdict: None,
-            kill,
-            now: sight.now,
-        },
-    );
+    let mut verdict = check(&order, None, locked.surroundings(instrument.as_ref(), kill, sight));
     if !matches!(verdict, Verdict::Refused(_))
         && order.side == domain::order::Side::Buy
         && sight.clock_skew_ms.abs() > MAX_CLOCK_SKEW_MS
