@@ -177,6 +177,7 @@ COMMANDS = {
     "good-of-alice": lambda args: publish(args, door_cases.good_of_alice),
     "sale": lambda args: publish(args, door_cases.sale),
     "bad": lambda args: publish(args, door_cases.bad),
+    "words": lambda args: publish(args, door_cases.words),
     "bad-of-alice": lambda args: publish(args, door_cases.bad_of_alice),
     "ask": ask,
     "rights": rights,

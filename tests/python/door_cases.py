@@ -134,6 +134,36 @@ def bad_of_alice(_door, _users):
     yield Case("alice, garbage", b"{", "dlq:BAD_JSON", own)
 
 
+def words(door, _users):
+    """What passes for a person's decision at treasury's own subject, where only the supervisor may publish."""
+    subject, place = "trading.treasury.approval.critical", {"subject": "trading.treasury.approval.critical", "headers": PROTOBUF}
+    said = {"approval_id": str(uuid.uuid4()), "decision": 3, "approver_id": "operator", "approved_at": int(time.time() * 1000)}
+
+    def response(*gone, **fields):
+        kept = {key: value for key, value in {**said, **fields}.items() if key not in gone}
+        answer = door.message("ApprovalResponse", **kept)
+        head = {"source_agent": "supervisor", "user_id": OPERATOR, "trading_signal": None}
+        return wire(door, **head, approval_response=answer)
+
+    yield Case("an empty message", b"", "dlq:EMPTY", **place)
+    yield Case("garbage", bytes(range(255, 0, -1)), "dlq:BAD_PROTOBUF", **place)
+    yield Case("garbage as JSON", b"{", "dlq:BAD_JSON", subject)
+    yield Case("cut short", response()[:-4], "dlq:BAD_PROTOBUF", **place)
+    yield Case("an empty response", response(*said), "dlq:BAD_ID", **place)
+    yield Case("decision 0", response("decision"), "dlq:BAD_ENUM", **place)
+    yield Case("decision 9", response(decision=9), "dlq:BAD_ENUM", **place)
+    yield Case("with an order of its own", response(modified_params={"quantity": "9"}), "dlq:NOT_SUPPORTED", **place)
+    yield Case("no approver", response("approver_id"), "dlq:MISSING_FIELD", **place)
+    yield Case("an unknown request", response(), "dlq:BAD_ID", **place)
+    yield Case("an unknown approver", response(approver_id="mallory"), "dlq:BAD_ID", **place)
+    yield Case("expired", wire(door, source_agent="supervisor", user_id=OPERATOR, trading_signal=None, ttl_ms=1,
+                               timestamp_ns=time.time_ns() - 10**10, approval_response=door.message("ApprovalResponse", **said)),
+               "dlq:EXPIRED", **place)
+    yield Case("a signed act that is none", wire(door, source_agent="supervisor", user_id=OPERATOR, trading_signal=None,
+                                                 task=door.message("Task", capability="reset_breaker")),
+               "dlq:MISSING_FIELD", "trading.treasury.act.critical", PROTOBUF)
+
+
 def bad(door, users):
     """Every malformed thing, each with the one code it must end with."""
     yield from bytes_and_forms()

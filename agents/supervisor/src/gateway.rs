@@ -6,12 +6,12 @@ mod link;
 mod shown;
 
 use domain::ids::UserId;
-use domain::message::{HaltChanged, Message, Payload, Task};
+use domain::message::{HaltChanged, Message, Notice, Payload, Task};
 use domain::person::{Act, SignedAct};
 use domain::subject::{Priority, Route, Subject};
 use domain::time::UnixMs;
 use rails::signature::verify_act;
-use runtime::HandleError;
+use runtime::{Ctx, HandleError};
 use serde_json::json;
 use store::Unit;
 
@@ -66,6 +66,18 @@ pub async fn authenticate(
         return Ok(Err(Refused::new("EXPIRED", "sign again: an act is worth nothing 5 minutes after it was signed")));
     }
     Ok(Ok(()))
+}
+
+/// Keeps in the governance chain what came to treasury as a person's word and was none, whoever sent it.
+///
+/// # Errors
+/// Store failures.
+pub async fn void_word(ctx: &mut Ctx<'_>, seen_by: &str, void: &Notice) -> Result<(), HandleError> {
+    let now = ctx.now;
+    let body = json!({ "seen_by": seen_by, "numbers": void.numbers });
+    store::audit::append_governance(ctx.unit()?, "word_void", NAME, &body, now).await?;
+    metrics::counter!("swarm_words_void_total").increment(1);
+    Ok(())
 }
 
 /// Raises the kill level. One person is enough, and so is the supervisor itself; a level at or below the current one

@@ -83,7 +83,7 @@ impl Agent for Supervisor {
     const SPEC: AgentSpec = AgentSpec {
         name: NAME,
         job: "starts and watches agents, approval gateway, doors for people, audit heads, kill level",
-        consumes: &[Route::ApprovalRequested],
+        consumes: &[Route::ApprovalRequested, Route::VoidWord],
         listens: &[Route::Tick, Route::Heartbeat],
         listens_with_store: &[],
         emits: &[
@@ -104,7 +104,7 @@ impl Agent for Supervisor {
         lacks: &["kill levels 3 and 4", "staggered recycling"],
     };
 
-    async fn handle(&self, input: &Envelope, _ctx: &mut Ctx<'_>) -> Result<Vec<Message>, HandleError> {
+    async fn handle(&self, input: &Envelope, ctx: &mut Ctx<'_>) -> Result<Vec<Message>, HandleError> {
         match &input.payload {
             // By when it came in: the sender's clock may be wrong. Whose life it is says the subject, which NATS guards.
             Payload::Heartbeat(beat) if input.subject == Subject::heartbeat(&beat.agent) => {
@@ -114,6 +114,9 @@ impl Agent for Supervisor {
                 // Treasury stored it in the transaction that decided; prompts of other channels hang on here.
                 tracing::info!(approval_id = %request.approval_id, tier = request.tier, "a human is needed");
                 metrics::counter!("swarm_approvals_waiting_total").increment(1);
+            }
+            Payload::Notice(void) if input.subject.route() == Route::VoidWord => {
+                gateway::void_word(ctx, &input.header.source_agent, void).await?;
             }
             _ => {}
         }

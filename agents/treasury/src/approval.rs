@@ -21,7 +21,8 @@ use crate::decide::{Locked, MAX_CLOCK_SKEW_MS, Sight, grant, lock, sign};
 use crate::{NAME, decide, facts};
 
 /// Acts on a message that says a request was decided. It is not believed: the record is read. A message about a request that
-/// is not there, or is another user's, or that the record knows no decision on, is kept as a dead letter and told.
+/// is not there, or is another user's, or that the record knows no decision on, is kept as a dead letter, told, and kept in
+/// the governance chain.
 ///
 /// # Errors
 /// [`HandleError::Reject`]; store failures.
@@ -35,12 +36,10 @@ pub async fn heard(
     let approval_id = response.approval_id;
     let row = store::approvals::get(unit, approval_id).await?.filter(|row| row.user_id == user_id);
     let Some(row) = row else {
-        metrics::counter!("swarm_approval_responses_void_total").increment(1);
         return Err(Reject::new(RejectCode::BadId, "no such approval request of this user").into());
     };
     let out = settle(unit, config, user_id, approval_id, sight).await?;
     if out.is_empty() && row.status == ApprovalStatus::Pending {
-        metrics::counter!("swarm_approval_responses_void_total").increment(1);
         return Err(Reject::new(RejectCode::WrongPayload, "the record knows no decision on this request").into());
     }
     Ok(out)

@@ -102,6 +102,7 @@ impl Agent for Treasury {
             Route::Decision,
             Route::PositionChanged,
             Route::Notice,
+            Route::VoidWord,
         ],
         timers: &[],
         tables: store::grants::TREASURY,

@@ -142,6 +142,8 @@ pub enum Route {
     ApprovalResolved,
     /// `Task` for treasury: an act that a person signed (reset a breaker). Treasury checks the signature itself.
     PersonAct,
+    /// `Notice` to the supervisor: what came to treasury as a person's word was none. Kept in the governance chain.
+    VoidWord,
     /// `Task` for the launchpad governor: may this token be traded?
     TokenQuestion,
     /// `OrderDecision` as a fact.
@@ -170,7 +172,7 @@ pub enum Route {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Signal,
         Self::UserSignal,
         Self::Idea,
@@ -181,6 +183,7 @@ impl Route {
         Self::ApprovalRequested,
         Self::ApprovalResolved,
         Self::PersonAct,
+        Self::VoidWord,
         Self::TokenQuestion,
         Self::Decision,
         Self::PositionChanged,
@@ -209,6 +212,7 @@ impl Route {
             Self::ApprovalRequested => ("trading", "supervisor", "approval"),
             Self::ApprovalResolved => ("trading", "treasury", "approval"),
             Self::PersonAct => ("trading", "treasury", "act"),
+            Self::VoidWord => ("trading", "supervisor", "void"),
             Self::TokenQuestion => ("trading", "launchpad_governor", "question"),
             Self::Decision => ("system", "all", "decision"),
             Self::PositionChanged => ("system", "all", "position"),

@@ -189,5 +189,6 @@ pub(crate) const fn is_command(route: Route) -> bool {
             | Route::DexPermit
             | Route::TokenQuestion
             | Route::PersonAct
+            | Route::VoidWord
     )
 }

@@ -17,7 +17,7 @@ use crate::engine::{Engine, Source};
 use crate::meters;
 use crate::process::RunError;
 use crate::trace;
-use crate::verdict::{Cause, Place, Verdict, after_failure, door_user, give_up, notice};
+use crate::verdict::{Cause, Place, Verdict, after_failure, door_user, give_up, told};
 
 /// A third of the consumers' 5 s ack wait.
 const IN_PROGRESS_EVERY: Duration = Duration::from_millis(1_600);
@@ -223,7 +223,7 @@ async fn bury<A: Agent>(engine: &Engine<A>, delivery: &Delivery, cause: &Cause, 
     );
     let place = Place { stream, seq, subject: &delivery.raw.subject };
     let parent = core.root_of(place.burial_id(), cause.user);
-    core.emit(&parent, vec![notice(cause, reject, place)]).await.map_err(|error| error.to_string())?;
+    core.emit(&parent, told(cause, reject, place)).await.map_err(|error| error.to_string())?;
     meters::dead_lettered(core.spec.name, reject.code.code());
     Ok(())
 }

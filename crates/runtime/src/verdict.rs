@@ -7,7 +7,7 @@ use std::time::Duration;
 use domain::ids::{MessageId, UserId, derive};
 use domain::message::{Message, Notice, Payload};
 use domain::reject::{Reject, RejectCode};
-use domain::subject::{Route, Subject};
+use domain::subject::{Priority, Route, Subject};
 
 use crate::agent::is_command;
 
@@ -77,14 +77,26 @@ pub fn after_failure(route: Route, attempts: u64, text: &str) -> Verdict {
     }
 }
 
-/// Commands become dead letters, as does what is none of our subjects; facts and wake-ups are read again from tables.
+/// What says that a person decided something.
+const fn is_word(route: Route) -> bool {
+    matches!(route, Route::ApprovalResolved | Route::PersonAct)
+}
+
+/// Commands become dead letters, as do void words of a person and what is none of our subjects; facts and wake-ups are read
+/// again from tables.
 #[must_use]
 pub fn give_up(route: Option<Route>, reject: Reject) -> Verdict {
-    if route.is_none_or(is_command) {
+    if route.is_none_or(is_command) || is_void_word(route, &reject) {
         return Verdict::DeadLetter(reject);
     }
     tracing::warn!(code = reject.code.code(), detail = reject.detail, "a fact is given up");
     Verdict::Drop
+}
+
+/// A person's word that is none: not to be read, of nobody, or one that the record does not know. Not so when only the store
+/// failed: what was decided is read again from the tables.
+fn is_void_word(route: Option<Route>, reject: &Reject) -> bool {
+    route.is_some_and(is_word) && reject.code != RejectCode::AttemptsExhausted
 }
 
 /// Whose door a subject is; nil for subjects that are no doors.
@@ -97,9 +109,26 @@ pub fn door_user(subject: &Subject) -> UserId {
     }
 }
 
-/// Tells the person whose message became a dead letter.
+/// Tells the person whose message became a dead letter and, when it passed for a person's word, the supervisor, who keeps
+/// the governance chain.
 #[must_use]
-pub fn notice(cause: &Cause, reject: &Reject, place: Place<'_>) -> Message {
+pub fn told(cause: &Cause, reject: &Reject, place: Place<'_>) -> Vec<Message> {
+    let notice = notice(cause, reject, place);
+    let mut out =
+        vec![Message::fact(Subject::fact(Route::Notice), cause.user, &notice.code, Payload::Notice(notice.clone()))];
+    if is_void_word(cause.route, reject) {
+        out.push(Message {
+            subject: Subject::of(Route::VoidWord, Priority::Normal),
+            key: "void".to_owned(),
+            user_id: cause.user,
+            valid_until: None,
+            payload: Payload::Notice(notice),
+        });
+    }
+    out
+}
+
+fn notice(cause: &Cause, reject: &Reject, place: Place<'_>) -> Notice {
     let signal = matches!(cause.route, Some(Route::Signal | Route::UserSignal | Route::Idea));
     let code = if signal { "SIGNAL_REJECTED" } else { "MESSAGE_GIVEN_UP" };
     let mut numbers = BTreeMap::from([
@@ -113,8 +142,7 @@ pub fn notice(cause: &Cause, reject: &Reject, place: Place<'_>) -> Message {
         numbers.insert("message_id".to_owned(), id.to_string());
     }
     let text = format!("{code}: {} {}", reject.code.code(), reject.detail);
-    let notice = Notice { code: code.to_owned(), text, numbers };
-    Message::fact(Subject::fact(Route::Notice), cause.user, code, Payload::Notice(notice))
+    Notice { code: code.to_owned(), text, numbers }
 }
 
 #[cfg(test)]
@@ -145,8 +173,27 @@ mod tests {
         check(Some(Route::Intent), true);
         check(Some(Route::DexPermit), true);
         check(Some(Route::Report), false);
-        check(Some(Route::ApprovalResolved), false);
+        check(Some(Route::ApprovalResolved), true);
+        check(Some(Route::VoidWord), true);
         check(Some(Route::Notice), false);
+    }
+
+    #[test]
+    fn a_void_word_is_told_to_the_governance_chain_and_a_slow_store_makes_none() {
+        let place = Place { stream: "TRADING_CRITICAL", seq: 7, subject: "trading.treasury.approval.critical" };
+        let check = |route, code, kept: bool, routes: &[Route]| {
+            let reject = Reject::new(code, "x");
+            let cause = Cause { route: Some(route), user: UserId::of_handle("alice"), message_id: None };
+            assert_eq!(give_up(Some(route), reject.clone()) != Verdict::Drop, kept, "{route:?} {code:?}");
+            let told: Vec<_> = told(&cause, &reject, place).iter().map(|m| m.subject.route()).collect();
+            assert_eq!(told, routes, "{route:?} {code:?}");
+        };
+        check(Route::ApprovalResolved, RejectCode::BadProtobuf, true, &[Route::Notice, Route::VoidWord]);
+        check(Route::ApprovalResolved, RejectCode::AttemptsExhausted, false, &[Route::Notice]);
+        check(Route::PersonAct, RejectCode::BadId, true, &[Route::Notice, Route::VoidWord]);
+        check(Route::PersonAct, RejectCode::AttemptsExhausted, true, &[Route::Notice]);
+        check(Route::Intent, RejectCode::BadProtobuf, true, &[Route::Notice]);
+        check(Route::VoidWord, RejectCode::BadProtobuf, true, &[Route::Notice]);
     }
 
     #[test]

@@ -392,7 +392,7 @@ impl<A: Agent> Host<A> {
         around.publish(&letter, &id).map_err(|error| HandleError::Retry(error.to_string()))?;
         let place = Place { stream, seq, subject: &delivery.raw.subject };
         let parent = outbox::root(around.spec.name, place.burial_id(), cause.user, around.clock.now());
-        around.emit(&parent, vec![verdict::notice(cause, reject, place)])?;
+        around.emit(&parent, verdict::told(cause, reject, place))?;
         around.hub.count(&format!("dead letter {}", reject.code.code()));
         Ok(())
     }

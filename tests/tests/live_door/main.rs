@@ -33,6 +33,8 @@ async fn a_client_that_is_not_ours_trades_and_its_malformed_inputs_change_nothin
     done("good signals");
     every_malformed_input_ends_with_its_code(&swarm).await;
     done("malformed inputs");
+    what_is_no_persons_decision_is_denied_counted_and_in_the_governance_chain(&swarm).await;
+    done("void words");
     nobody_does_what_only_others_may(&swarm).await;
     done("rights");
     a_halt_by_request_stops_new_risk_and_lets_an_exit_pass(&swarm).await;
@@ -164,6 +166,36 @@ async fn every_malformed_input_ends_with_its_code(swarm: &Swarm) {
     assert_eq!((letters.len(), refused.len()), (dead, table.len() - malformed));
     assert_eq!(swarm.money().await, money);
     assert_eq!(swarm.counter("buy_bot", "swarm_dead_lettered_total", "code"), counted(&table));
+}
+
+/// Whoever gets hold of the supervisor's own NATS user can say that a person decided; nothing comes of it but a record.
+async fn what_is_no_persons_decision_is_denied_counted_and_in_the_governance_chain(swarm: &Swarm) {
+    let (money, known) = (swarm.money().await, letters(swarm));
+    let lines = swarm.knock("supervisor", "words", &[]);
+    drained(swarm).await;
+    let mut letters = letters(swarm);
+    letters.retain(|place, _| !known.contains_key(place));
+    let mut table = Vec::new();
+    for line in &lines {
+        let (name, expected) = (text(line, "name").to_owned(), text(line, "expect").to_owned());
+        table.push((name, expected, fate(line, &letters, None, &[])));
+    }
+    println!("{:<48} code", "no person's decision");
+    table.iter().for_each(|(name, _, got)| println!("{name:<48} {got}"));
+    assert!(table.iter().all(|(_, expected, got)| expected == got), "{table:#?}");
+    let audited = sqlx::query_scalar::<_, String>(
+        "SELECT body -> 'numbers' ->> 'code' FROM governance_audit WHERE kind = 'word_void' AND agent = 'supervisor'",
+    )
+    .fetch_all(swarm.ledger())
+    .await
+    .unwrap();
+    let counts = audited.into_iter().fold(BTreeMap::<String, u64>::new(), |mut counts, code| {
+        *counts.entry(code).or_default() += 1;
+        counts
+    });
+    assert_eq!(counts, counted(&table));
+    assert_eq!(swarm.counter("treasury", "swarm_dead_lettered_total", "code"), counts);
+    assert_eq!(swarm.money().await, money);
 }
 
 fn counted(table: &[(String, String, String)]) -> BTreeMap<String, u64> {

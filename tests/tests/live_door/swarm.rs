@@ -105,7 +105,8 @@ impl Swarm {
 
     /// Runs the script under the NATS user `who` and returns the lines it printed.
     pub fn knock(&self, who: &str, command: &str, more: &[&str]) -> Vec<Value> {
-        let secret = if who == "admin" { "admin.nk".to_owned() } else { format!("person-{who}.nk") };
+        let is_person = !matches!(who, "admin" | "supervisor");
+        let secret = format!("{}{who}.nk", if is_person { "person-" } else { "" });
         let venv = Programs::usual_venv().expect("the test needs the virtual environment of `make venv` ($SWARM_VENV)");
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("python/door.py");
         let done = Command::new(venv.join("bin/python"))

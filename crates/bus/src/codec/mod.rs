@@ -120,7 +120,7 @@ const fn carries(route: Route, payload: &v1::agent_message::Payload) -> bool {
         Route::TokenQuestion => matches!(payload, P::Task(_) | P::TaskResult(_)),
         Route::Decision => matches!(payload, P::OrderDecision(_)),
         Route::PositionChanged => matches!(payload, P::PositionChanged(_)),
-        Route::Notice => matches!(payload, P::Notice(_)),
+        Route::Notice | Route::VoidWord => matches!(payload, P::Notice(_)),
         Route::TokenVerdict => matches!(payload, P::TokenVerdict(_)),
         Route::HaltChanged => matches!(payload, P::HaltChanged(_)),
         Route::Heartbeat => matches!(payload, P::Heartbeat(_)),
