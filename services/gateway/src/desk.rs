@@ -12,7 +12,7 @@ use crate::doors::{AskError, Doors};
 
 /// How old what is shown live may be.
 pub const FRESH: Duration = Duration::from_millis(900);
-/// The same for what changes slowly: equity, trades, limits.
+/// The same for equity, trades and limits, as long as nothing was filled.
 const SLOW: Duration = Duration::from_secs(4);
 /// Accounts whose answers are kept.
 const MOST_ACCOUNTS: usize = 16;
@@ -79,6 +79,14 @@ struct Kept {
     look: Look,
     fast_at: Option<Instant>,
     slow_at: Option<Instant>,
+    /// How many fills there were then.
+    slow_fills: Value,
+}
+
+impl Kept {
+    fn nothing(user: &str) -> Self {
+        Self { look: nothing(user), fast_at: None, slow_at: None, slow_fills: Value::Null }
+    }
 }
 
 /// The answers by account.
@@ -101,16 +109,17 @@ impl Desk {
         if !kept.contains_key(user) && kept.len() >= MOST_ACCOUNTS {
             kept.pop_first();
         }
-        let kept =
-            kept.entry(user.to_owned()).or_insert_with(|| Kept { look: nothing(user), fast_at: None, slow_at: None });
+        let kept = kept.entry(user.to_owned()).or_insert_with(|| Kept::nothing(user));
         let now = Instant::now();
         if kept.fast_at.is_none_or(|at| now.duration_since(at) >= fresh) {
             self.ask_fast(&mut kept.look).await;
             kept.fast_at = Some(now);
         }
-        if kept.slow_at.is_none_or(|at| now.duration_since(at) >= SLOW) {
+        let fills = kept.look.positions.value["fills"].clone();
+        if kept.slow_at.is_none_or(|at| now.duration_since(at) >= SLOW) || kept.slow_fills != fills {
             self.ask_slow(&mut kept.look).await;
             kept.slow_at = Some(now);
+            kept.slow_fills = fills;
         }
         kept.look.clone()
     }

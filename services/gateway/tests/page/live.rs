@@ -4,7 +4,7 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 use crate::support::World;
-use crate::support::samples::{SMALL, small, status};
+use crate::support::samples::{SMALL, positions, small, status, trades};
 
 #[tokio::test]
 async fn an_open_page_hears_of_a_new_request_and_of_a_halt() {
@@ -19,6 +19,25 @@ async fn an_open_page_hears_of_a_new_request_and_of_a_halt() {
     world.script.answer("swarm.status", status(1));
     let html = events.part("state", |html| html.contains("Stopped")).await;
     assert!(html.contains("prices look odd"), "{html}");
+}
+
+/// Trades are asked for every few seconds, and at once when there is a new one.
+#[tokio::test]
+async fn a_fill_is_on_the_page_with_the_position_it_made() {
+    let world = World::open().await;
+    let anna = world.login().await;
+    let mut events = world.events("page=trades", &anna).await;
+    events.part("trades", |html| html.contains("Fills, newest first")).await;
+    let asked = |subject: &str| world.script.asked(subject).len();
+    let (looks, before) = (asked("swarm.positions"), asked("swarm.trades"));
+    let (mut positions, mut trades) = (positions(), trades());
+    positions["fills"] = 15.into();
+    trades["trades"][0]["order_id"] = "the new one".into();
+    world.script.answer("swarm.positions", positions);
+    world.script.answer("swarm.trades", trades);
+    events.part("trades", |html| html.contains("the new one")).await;
+    assert_eq!(asked("swarm.trades"), before + 1);
+    assert!(asked("swarm.positions") <= looks + 2, "one look may have been under way, the next one saw the fill");
 }
 
 #[tokio::test]
