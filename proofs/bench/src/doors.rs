@@ -9,8 +9,8 @@ use swarm::people::{Connection, Files};
 use crate::bench_error::BenchError;
 use crate::stage::Swarm;
 
-/// Dollars of one signal: twenty of one person stay under the sum that asks for a human.
-const NOTIONAL_USD: &str = "40";
+/// Dollars of a plain signal: twenty of one person stay under the sum that asks for a human.
+pub const PLAIN_USD: &str = "40";
 const SYMBOLS: [&str; 2] = ["BTCUSDT", "ETHUSDT"];
 
 /// A signal that will be sent.
@@ -25,6 +25,7 @@ pub struct Planned {
     /// The order.
     pub order_id: OrderId,
     symbol: &'static str,
+    notional_usd: &'static str,
 }
 
 /// Everybody's connection.
@@ -48,8 +49,14 @@ impl Doors {
         Ok(Self { doors: Arc::new(doors) })
     }
 
-    /// Signals of the people `from .. to` in turn.
-    pub fn plan(&self, name: &str, people: std::ops::Range<usize>, count: usize) -> Vec<Planned> {
+    /// Signals of the people `from .. to` in turn, each for so many dollars.
+    pub fn plan(
+        &self,
+        name: &str,
+        people: std::ops::Range<usize>,
+        count: usize,
+        notional_usd: &'static str,
+    ) -> Vec<Planned> {
         let width = people.len().max(1);
         (0..count)
             .map(|number| {
@@ -59,7 +66,7 @@ impl Doors {
                 let signal = MessageId::of_person(UserId::of_handle(handle), &format!("id:{key}"));
                 let order_id = OrderId::of_intent(IntentId::of_leg(signal, 0));
                 let symbol = SYMBOLS[(number / width) % SYMBOLS.len()];
-                Planned { person, key, client_order_id: order_id.client_order_id(), order_id, symbol }
+                Planned { person, key, client_order_id: order_id.client_order_id(), order_id, symbol, notional_usd }
             })
             .collect()
     }
@@ -71,7 +78,7 @@ impl Doors {
     pub async fn publish(&self, signal: &Planned) -> Result<(), BenchError> {
         let (handle, door) =
             self.doors.get(signal.person).ok_or_else(|| BenchError::Broken("a person without a door".to_owned()))?;
-        let body = json!({ "action": "BUY", "token_address": signal.symbol, "notional_usd": NOTIONAL_USD });
+        let body = json!({ "action": "BUY", "token_address": signal.symbol, "notional_usd": signal.notional_usd });
         let subject = format!("trading.buy_bot.signal-{handle}.critical");
         let stored = door.request_with_id(&subject, &body, Some(&signal.key)).await;
         let stored = stored.map_err(|error| BenchError::Broken(error.to_string()))?;

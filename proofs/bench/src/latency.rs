@@ -4,20 +4,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use domain::time::Clock;
 use hdrhistogram::Histogram;
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, ClockNanosleepFlags, clock_nanosleep};
-use runtime::clock::SystemClock;
 use sqlx::Row as _;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::bench_error::BenchError;
-use crate::doors::{Doors, Planned};
+use crate::doors::{Doors, PLAIN_USD, Planned};
 use crate::floors::Floors;
 use crate::noise::Noise;
 use crate::report::{Report, Row, Target, histogram, micros, note};
+use crate::spans::{self, Wall};
 use crate::stage::Swarm;
 use crate::venue::Journal;
 use crate::{Arguments, Part, road};
@@ -72,7 +71,7 @@ pub async fn measure(
         )));
     }
     let warm = warm_up(arguments);
-    let plan = doors.plan("latency", 0..own_people(arguments), warm + measured(arguments));
+    let plan = doors.plan("latency", 0..own_people(arguments), warm + measured(arguments), PLAIN_USD);
     eprintln!("{} signals at {}/s, the first {warm} to warm up", plan.len(), arguments.rate);
     let run = send(arguments.rate, doors, venue, &plan, warm).await?;
     let mut told = histogram()?;
@@ -112,8 +111,7 @@ struct Run {
     due: BTreeMap<String, Instant>,
     seen: BTreeMap<String, Instant>,
     stored: Histogram<u64>,
-    /// One instant on both clocks.
-    wall: (Instant, i64),
+    wall: Wall,
     strangers: f64,
 }
 
@@ -122,7 +120,7 @@ async fn send(rate: u32, doors: &Doors, venue: &mut Journal, plan: &[Planned], w
     let start = Instant::now() + Duration::from_millis(300);
     let due_of = |number: usize| start + period * u32::try_from(number).unwrap_or(u32::MAX);
     let due = plan.iter().enumerate().map(|(n, signal)| (signal.client_order_id.clone(), due_of(n))).collect();
-    let wall = (Instant::now(), SystemClock.now().0);
+    let wall = Wall::now();
     let mut ticks = pace((0..plan.len()).map(due_of).collect());
     let (acks, mut acked) = mpsc::unbounded_channel();
     let sending = async {
@@ -161,7 +159,7 @@ async fn send(rate: u32, doors: &Doors, venue: &mut Journal, plan: &[Planned], w
 }
 
 /// A thread that says each number at its instant; the executor's own timer is a millisecond coarse.
-fn pace(due: Vec<Instant>) -> mpsc::UnboundedReceiver<usize> {
+pub fn pace(due: Vec<Instant>) -> mpsc::UnboundedReceiver<usize> {
     let (sender, ticks) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
         for (number, due) in due.into_iter().enumerate() {
@@ -182,7 +180,7 @@ fn pace(due: Vec<Instant>) -> mpsc::UnboundedReceiver<usize> {
 }
 
 /// What treasury said, by code.
-async fn decisions(swarm: &Swarm) -> Result<String, BenchError> {
+pub async fn decisions(swarm: &Swarm) -> Result<String, BenchError> {
     let rows = sqlx::query(
         "SELECT coalesce(code, outcome) AS what, count(*) AS n FROM policy_decisions GROUP BY 1 ORDER BY 1",
     )
@@ -233,31 +231,16 @@ async fn stages(swarm: &Swarm, plan: &[Planned], run: &Run) -> Result<Vec<String
     .bind(&ids)
     .fetch_all(swarm.admin.pool())
     .await?;
-    let wall_ms = |at: Instant| {
-        let (instant, ms) = run.wall;
-        ms as f64 + at.saturating_duration_since(instant).as_secs_f64() * 1_000.0
-    };
-    let mut spans: [Vec<f64>; 4] = Default::default();
+    let mut signals = Vec::new();
     for row in rows {
         let id: String = row.try_get("client_order_id")?;
         let (Some(due), Some(seen)) = (run.due.get(&id), run.seen.get(&id)) else { continue };
-        let mut moments = vec![wall_ms(*due)];
+        let mut moments = vec![run.wall.ms(*due)];
         for column in ["decided", "accepted", "sent"] {
             moments.push(row.try_get::<f64, _>(column)?);
         }
-        moments.push(wall_ms(*seen));
-        for (span, pair) in spans.iter_mut().zip(moments.windows(2)) {
-            span.push(pair[1] - pair[0]);
-        }
+        moments.push(run.wall.ms(*seen));
+        signals.push(moments);
     }
-    Ok(NAMES
-        .iter()
-        .zip(&mut spans)
-        .map(|(name, span)| {
-            span.sort_by(f64::total_cmp);
-            let at = |share: f64| span.get(((span.len() as f64 - 1.0) * share) as usize).copied().unwrap_or(0.0);
-            let mean = span.iter().sum::<f64>() / (span.len().max(1) as f64);
-            format!("{name}: mean {mean:.1}, p50 {:.1}, p99 {:.1}", at(0.5), at(0.99))
-        })
-        .collect())
+    Ok(spans::told(&NAMES, &signals))
 }

@@ -8,6 +8,7 @@
 //! | [`floors`] | fdatasync, JetStream, PostgreSQL, each alone |
 //! | [`latency`] | signal to venue at a fixed rate, timed from the instant due |
 //! | [`road`] | as many signals as the whole swarm takes |
+//! | [`approval`] | a person's yes to venue, beside plain signals at the same rate |
 //! | [`ledger`] | signals through rails and ledger, and what one costs with many accounts |
 //! | [`gate`] | `rails::check` alone |
 //! | [`market`] | replay of recorded market data |
@@ -21,8 +22,10 @@
     reason = "figures for people: counts and microseconds far below 2^52"
 )]
 
+mod approval;
 mod bank;
 mod bench_error;
+mod chat;
 mod doors;
 mod floors;
 mod footprint;
@@ -35,8 +38,10 @@ mod noise;
 mod processes;
 mod report;
 mod road;
+mod spans;
 mod stage;
 mod venue;
+mod yes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,6 +60,8 @@ pub enum Part {
     Latency,
     /// As many signals as the whole swarm takes.
     Road,
+    /// A person's yes to venue.
+    Approval,
     /// Signals through rails and ledger.
     Ledger,
     /// The cost of a signal with 1 to 100,000 accounts.
@@ -76,7 +83,7 @@ pub struct Arguments {
     /// Only these, separated by commas; everything when absent.
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Part>,
-    /// Shorter runs, under two and a half minutes together; the tails say less.
+    /// Shorter runs, under three minutes together; the tails say less.
     #[arg(long)]
     short: bool,
     /// Signals a second of the latency run.
@@ -159,6 +166,9 @@ async fn run(arguments: &Arguments) -> Result<Report, BenchError> {
     if arguments.wants_any(&[Part::Latency, Part::Road, Part::Memory, Part::Idle]) {
         whole_swarm(arguments, &folder, floors.as_ref(), &mut report).await?;
     }
+    if arguments.wants(Part::Approval) {
+        approval::measure(arguments, &folder, &mut report).await?;
+    }
     Ok(report)
 }
 
@@ -169,7 +179,7 @@ async fn whole_swarm(
     report: &mut Report,
 ) -> Result<(), BenchError> {
     let people = latency::people_needed(arguments);
-    let swarm = stage::Swarm::start(arguments, &folder.join("swarm"), people).await?;
+    let swarm = stage::Swarm::start(arguments, &folder.join("swarm"), people, None).await?;
     // Idle first: afterwards there is history to post, sweep and sign.
     if arguments.wants(Part::Idle) {
         footprint::idle(arguments, &swarm, report).await?;

@@ -31,7 +31,7 @@ pub struct Row {
     pub value: f64,
     /// Of what.
     pub unit: &'static str,
-    /// The raw cost of what it can't do without, in the same unit.
+    /// The raw cost of what it can't do without, or what the main job takes beside it, in the same unit.
     pub floor: Option<f64>,
     /// What it should be.
     pub target: Option<Target>,

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::bench_error::BenchError;
-use crate::doors::Doors;
+use crate::doors::{Doors, PLAIN_USD};
 use crate::latency::{PER_PERSON, people_of_the_road};
 use crate::noise::Noise;
 use crate::report::{Report, Row, Target};
@@ -42,7 +42,7 @@ pub async fn measure(
     venue: &mut Journal,
     report: &mut Report,
 ) -> Result<(), BenchError> {
-    let plan = doors.plan("road", people_of_the_road(arguments), signals(arguments));
+    let plan = doors.plan("road", people_of_the_road(arguments), signals(arguments), PLAIN_USD);
     eprintln!("{} signals as fast as they are taken", plan.len());
     let mut waiting: BTreeSet<String> = plan.iter().map(|signal| signal.client_order_id.clone()).collect();
     let ids: Vec<uuid::Uuid> = plan.iter().map(|signal| signal.order_id.0).collect();

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::Arguments;
 use crate::bench_error::BenchError;
+use crate::chat::Chat;
 
 /// In every folder that a run may empty.
 const MARKER: &str = "bench";
@@ -51,11 +52,16 @@ pub struct Swarm {
 }
 
 impl Swarm {
-    /// Starts it with so many people, strategies off, and waits until it is ready.
+    /// Starts it with so many people, strategies off and its line to Telegram in `chat`, and waits until it is ready.
     ///
     /// # Errors
     /// [`BenchError`].
-    pub async fn start(arguments: &Arguments, folder: &Path, people: usize) -> Result<Self, BenchError> {
+    pub async fn start(
+        arguments: &Arguments,
+        folder: &Path,
+        people: usize,
+        chat: Option<&Chat>,
+    ) -> Result<Self, BenchError> {
         std::fs::create_dir_all(folder).map_err(|error| BenchError::file(folder, error))?;
         let config = copy_config(&arguments.config_dir, &folder.join("config"))?;
         let handles: Vec<String> = (0..people).map(|number| format!("person{number}")).collect();
@@ -64,6 +70,11 @@ impl Swarm {
         let mut command = Command::new(swarm_program()?);
         command.arg("--data-dir").arg(&data).args(["up", "--market", "builtin"]);
         command.arg("--config-dir").arg(&config).arg("--people").arg(&people).arg("--ready-file").arg(&ready_file);
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TELEGRAM_")) {
+            // The bot of whoever measures is not asked.
+            command.env_remove(name);
+        }
+        command.envs(chat.map(Chat::environment).into_iter().flatten());
         eprintln!("starting a swarm with {} people", handles.len());
         let mut up = servers::spawn(Launch {
             command,
@@ -159,20 +170,38 @@ fn write_people(folder: &Path, handles: &[String]) -> Result<PathBuf, BenchError
     Ok(path)
 }
 
-async fn wait_ready(up: &mut Child, ready_file: &Path) -> Result<(), BenchError> {
-    let deadline = Instant::now() + READY_WITHIN;
-    while !ready_file.exists() {
-        if let Some(status) = up.try_wait()? {
-            let told = std::fs::read_to_string(up.log()).unwrap_or_default();
-            let last: Vec<&str> = told.lines().rev().take(3).collect();
-            return Err(BenchError::Broken(format!("`swarm up` ended ({status}): {}", last.join(" / "))));
+/// Looks until there is something to see.
+///
+/// # Errors
+/// What the look fails with; [`BenchError::TimedOut`].
+pub async fn until<T>(
+    bound: Duration,
+    what: &str,
+    mut look: impl AsyncFnMut() -> Result<Option<T>, BenchError>,
+) -> Result<T, BenchError> {
+    let deadline = Instant::now() + bound;
+    loop {
+        if let Some(found) = look().await? {
+            return Ok(found);
         }
         if Instant::now() > deadline {
-            return Err(BenchError::TimedOut { what: "swarm up is ready".to_owned(), bound_s: READY_WITHIN.as_secs() });
+            return Err(BenchError::TimedOut { what: what.to_owned(), bound_s: bound.as_secs() });
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Ok(())
+}
+
+async fn wait_ready(up: &mut Child, ready_file: &Path) -> Result<(), BenchError> {
+    until(READY_WITHIN, "swarm up is ready", async || {
+        if ready_file.exists() {
+            return Ok(Some(()));
+        }
+        let Some(status) = up.try_wait()? else { return Ok(None) };
+        let told = std::fs::read_to_string(up.log()).unwrap_or_default();
+        let last: Vec<&str> = told.lines().rev().take(3).collect();
+        Err(BenchError::Broken(format!("`swarm up` ended ({status}): {}", last.join(" / "))))
+    })
+    .await
 }
 
 #[cfg(test)]
