@@ -430,8 +430,10 @@ impl Checks {
                 ApprovalStatus::Pending | ApprovalStatus::Allowed => {
                     open.insert(row.order_id, (row.user_id, Some(row.envelope.quantity.value())));
                 }
-                // Decided by a person; treasury gives the money back when it hears of it.
-                ApprovalStatus::Denied => drop(may.insert(row.order_id)),
+                // Decided by a person; treasury gives the money back, or asks anew, when it hears of it.
+                ApprovalStatus::Denied | ApprovalStatus::Superseded | ApprovalStatus::Revoked => {
+                    may.insert(row.order_id);
+                }
                 _ => {}
             }
         }

@@ -124,7 +124,9 @@ fn fate(tables: &Tables, hub: &Hub, letters: &Letters, signal: &Kept) -> Result<
         }
         return Err((TERMINAL, format!("order {order} was never judged")));
     };
-    let request = tables.requests.values().find(|r| r.order_id == order);
+    // Of those that were modified into each other the one that came out.
+    let requests = tables.requests.values().filter(|r| r.order_id == order);
+    let request = requests.min_by_key(|r| r.status == ApprovalStatus::Superseded);
     let permit = tables.permits.values().find(|p| p.permit.body.envelope.order_id == order);
     let placed = tables.orders.values().find(|o| o.order_id == order);
     let end = match (decision.outcome, request.map(|r| r.status), permit.map(|p| p.state), placed.map(|o| o.state)) {

@@ -4,11 +4,12 @@
 use domain::ids::{CorrelationId, MessageId, UserId};
 use domain::message::{Envelope, Header, Payload, SignalAction, SignalSize, TradingSignal};
 use domain::money::{Price, Quantity, Usd};
-use domain::order::Origin;
-use domain::person::{Act, PersonAct, SignedAct, Vote};
+use domain::order::{OrderEnvelope, Origin, Side};
+use domain::person::{Act, Change, PersonAct, SignedAct, Vote};
 use domain::subject::{Priority, Route, Subject};
 use domain::time::UnixMs;
 use ed25519_dalek::SigningKey;
+use rails::modify;
 use rails::signature::{sign_act, verify_act};
 use rust_decimal::Decimal;
 use serde_json::json;
@@ -234,9 +235,48 @@ pub fn may_lower(signed: &SignedAct) -> Option<(i64, u8)> {
     }
 }
 
-/// A vote on one of the requests that wait, by somebody, for something.
-pub fn vote(hub: &Hub, pending: &[ApprovalRow]) -> Option<(Request, &'static str)> {
-    let row = pending.get(usize::try_from(hub.below(pending.len() as u64)).ok()?)?;
+/// A word on one of the requests that are not over, by somebody, for something.
+pub fn word(hub: &Hub, open: &[ApprovalRow]) -> Option<(Request, &'static str)> {
+    let row = open.get(usize::try_from(hub.below(open.len() as u64)).ok()?)?;
+    let (request, kind) = match hub.below(16) {
+        0 => (
+            act_of("operator", Act::Revoke { approval_id: row.approval_id, digest: row.digest }, hub)?,
+            "word taken back",
+        ),
+        1 => (change(hub, row, modify::part(&row.envelope, 2, Decimal::new(1, 3))?)?, "word for half"),
+        2 => (change(hub, row, less_room(&row.envelope)?)?, "word for a better price"),
+        3 => (change(hub, row, more(&row.envelope)?)?, "word for more"),
+        _ => return vote(hub, row),
+    };
+    Some((request, kind))
+}
+
+fn act_of(person: &str, what: Act, hub: &Hub) -> Option<Request> {
+    let act = signed(person, person, what, hub.now())?;
+    Some(Request { subject: "swarm.approve", payload: serde_json::to_vec(&act).ok()? })
+}
+
+fn change(hub: &Hub, row: &ApprovalRow, change: Change) -> Option<Request> {
+    let person = hub.pick(&["operator", "risk"]);
+    act_of(person, Act::Modify { approval_id: row.approval_id, digest: row.digest, change }, hub)
+}
+
+/// A worst price 20 basis points nearer to what one would like.
+fn less_room(envelope: &OrderEnvelope) -> Option<Change> {
+    let factor = match envelope.side {
+        Side::Buy => Decimal::new(9_980, 4),
+        Side::Sell => Decimal::new(10_020, 4),
+    };
+    let price = envelope.worst_price.value().checked_mul(factor)?.round_dp(2);
+    Some(Change { quantity: None, worst_price: Some(Price::new(price).ok()?) })
+}
+
+fn more(envelope: &OrderEnvelope) -> Option<Change> {
+    let twice = envelope.quantity.value().checked_mul(Decimal::TWO)?;
+    Some(Change { quantity: Some(Quantity::new(twice).ok()?), worst_price: None })
+}
+
+fn vote(hub: &Hub, row: &ApprovalRow) -> Option<(Request, &'static str)> {
     let mut digest = row.digest;
     let (person, signer, kind) = match hub.below(12) {
         0 => ("risk", "stranger", "vote forged"),

@@ -187,10 +187,12 @@ impl Checks {
             .filter(|p| !p.by_human && p.order_id != id && p.side == order.side && p.instrument == order.instrument())
             .map(|p| p.notional)
             .sum();
-        let requests: Vec<_> = tables.requests.values().filter(|r| r.order_id == id).collect();
+        let mut requests: Vec<_> = tables.requests.values().filter(|r| r.order_id == id).collect();
         if own + earlier <= limits.approval_over_usd.value() && requests.is_empty() {
             return;
         }
+        // One that was modified made place for another of the same order.
+        requests.retain(|request| request.status != ApprovalStatus::Superseded);
         let [request] = requests.as_slice() else {
             return self.wrong(HUMAN, format!("{id} of {own} after {earlier} with {} requests", requests.len()));
         };
@@ -201,10 +203,19 @@ impl Checks {
         let mut people = BTreeSet::new();
         for (_, entry) in tables.entries.range((request.approval_id, i64::MIN)..=(request.approval_id, i64::MAX)) {
             let Some(act) = entry.row.signed_act() else { continue };
-            let yes = matches!(&act.act.what, Act::Vote { approval_id, digest, vote: Vote::Approve } if *approval_id == request.approval_id && *digest == request.digest);
             let key = tables.approvers.get(&entry.row.person_id).filter(|a| a.active).map(|a| a.public_key.clone());
-            if yes && key.is_some_and(|key| verify_act(&act, &key).is_ok()) {
-                people.insert(entry.row.person_id.clone());
+            if key.is_none_or(|key| verify_act(&act, &key).is_err()) {
+                continue;
+            }
+            let this = (request.approval_id, request.digest);
+            match act.act.what {
+                Act::Vote { approval_id, digest, vote: Vote::Approve } if (approval_id, digest) == this => {
+                    people.insert(entry.row.person_id.clone());
+                }
+                Act::Vote { vote: Vote::Reject, .. } | Act::Revoke { .. } | Act::Modify { .. } => {
+                    self.wrong(HUMAN, format!("{id} permitted after {} said no", entry.row.person_id));
+                }
+                _ => {}
             }
         }
         let needed = if own > limits.approval_tier2_over_usd.value() { 2 } else { 1 };

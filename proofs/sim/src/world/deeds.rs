@@ -32,7 +32,7 @@ impl World {
                 self.send(buy);
                 self.at(60_000, Event::Person(Deed::Again(sell)));
             }
-            Deed::Vote => self.vote(),
+            Deed::Vote => self.speak(),
             Deed::Halt => {
                 let request = people::halt(&hub);
                 self.ask(request);
@@ -78,14 +78,14 @@ impl World {
         }
     }
 
-    pub(super) fn vote(&mut self) {
+    pub(super) fn speak(&mut self) {
         let tables = self.store.snapshot();
-        let pending: Vec<_> = tables.requests.values().filter(|r| r.status == ApprovalStatus::Pending).collect();
-        let pending: Vec<_> = pending.into_iter().map(|row| row.as_ref().clone()).collect();
-        if pending.is_empty() {
+        let is_open = |status| matches!(status, ApprovalStatus::Pending | ApprovalStatus::Allowed);
+        let open: Vec<_> = tables.requests.values().filter(|r| is_open(r.status)).map(|r| r.as_ref().clone()).collect();
+        if open.is_empty() {
             return;
         }
-        if let Some((request, kind)) = people::vote(&self.hub, &pending) {
+        if let Some((request, kind)) = people::word(&self.hub, &open) {
             self.hub.count(kind);
             if self.hub.permille(150) {
                 self.hub.count("vote twice");
