@@ -1,11 +1,11 @@
 //! What is claimed of human approvals, each shown by tests of this repository on real servers, whole swarms and doubles of the
 //! outside: they are chosen by name and run here, and what they measured is told.
 
-use super::proof::{CARGO, Part};
-use super::verdict;
+use super::proof::{self, CARGO, Part};
+use super::{Ground, verdict};
 
 /// Name, claim, and the tests that show it, as words of `cargo test`.
-const CLAIMS: [(&str, &str, &str); 11] = [
+const CLAIMS: [(&str, &str, &str); 13] = [
     (
         "telegram",
         "a $1,500 signal is asked about in Telegram, a press fills it and the message says so; with Telegram away the terminal decides",
@@ -33,6 +33,16 @@ const CLAIMS: [(&str, &str, &str); 11] = [
         "garbled, foreign, forged and unknown words are denied, counted and audited",
         "-p tests --test live_approvals strangers services",
     ),
+    (
+        "no-message-decides",
+        "what passes on the bus for a person's decision is denied, counted and in the governance chain",
+        "-p tests --test live_door",
+    ),
+    (
+        "page",
+        "the page: sessions, forged forms, guessed codes, prose, what its answers forbid the browser",
+        "-p gateway --test page",
+    ),
     ("one-winner", "fifty at once use a yes once, against PostgreSQL", "-p treasury --test money approvals"),
     (
         "digest",
@@ -52,7 +62,13 @@ const CLAIMS: [(&str, &str, &str); 11] = [
 ];
 
 /// The claims as parts to run.
-pub(super) fn parts() -> Vec<Part> {
+pub(super) fn parts(ground: &Ground) -> Vec<Part> {
+    let mut parts = tests();
+    parts.push(proof::bench(ground, "prompt-to-fill", "--only approval", Box::new(verdict::prompt_to_fill)));
+    parts
+}
+
+fn tests() -> Vec<Part> {
     CLAIMS
         .into_iter()
         .map(|(name, claim, tests)| {
@@ -83,7 +99,7 @@ mod tests {
     #[test]
     fn every_claim_names_a_test_binary_that_is_there() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        for part in parts() {
+        for part in tests() {
             let (package, binary) = (&part.arguments[3], &part.arguments[5]);
             let folders =
                 ["tests", &format!("agents/{package}"), &format!("crates/{package}"), &format!("services/{package}")]

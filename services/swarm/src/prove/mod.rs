@@ -113,7 +113,7 @@ pub fn command(args: &ProveArgs, data_dir: &Path, json_wanted: bool) -> ExitCode
             scenes::prove(&mut ground);
             market::prove(&mut ground);
         }
-        let mut parts = if wants("approvals") { approvals::parts() } else { Vec::new() };
+        let mut parts = if wants("approvals") { approvals::parts(&ground) } else { Vec::new() };
         if wants("proof") {
             parts.extend(proof::parts(&ground));
         }

@@ -98,8 +98,17 @@ pub(super) fn parts(ground: &Ground) -> Vec<Part> {
             verdict::mutants,
         ),
         Part { answer: Some(fuzz_answer), ..part("fuzz", "../debug/fuzz", "make fuzz ARGS=list", fuzz, verdict::fuzz) },
-        part("bench", "bench", "make release", in_folder("--json --short", "--data-dir", "bench"), verdict::bench),
+        bench(ground, "bench", "", Box::new(verdict::bench)),
     ]
+}
+
+/// The short form of the benchmark, with `more` arguments.
+pub(super) fn bench(ground: &Ground, name: &'static str, more: &str, judge: Judge) -> Part {
+    let mut arguments: Vec<String> = ["--json", "--short", "--data-dir"].map(str::to_owned).into();
+    arguments.push(ground.folder.join(name).display().to_string());
+    arguments.extend(["--config-dir".to_owned(), ground.config_dir.display().to_string()]);
+    arguments.extend(more.split_whitespace().map(str::to_owned));
+    Part { name, program: "bench", built_by: "make release", arguments, answer: None, judge }
 }
 
 /// Runs every part and tells what came of it.

@@ -187,7 +187,7 @@ pub(super) fn fuzz(ended: &Ended) -> Vec<Told> {
 }
 
 /// So many decoders are fuzzed: a run that leaves some out proves less.
-const FUZZ_TARGETS: usize = 15;
+const FUZZ_TARGETS: usize = 16;
 
 /// The figures of the benchmark that have a target.
 pub(super) fn bench(ended: &Ended) -> Vec<Told> {
@@ -197,6 +197,23 @@ pub(super) fn bench(ended: &Ended) -> Vec<Told> {
     let mut told = vec![Told::new("bench", "the figures are measured", ended.and_status(found))];
     told.extend(figures);
     told
+}
+
+/// From a person's yes to the venue, beside the main job in the same seconds.
+pub(super) fn prompt_to_fill(ended: &Ended) -> Vec<Told> {
+    let rows = || ended.answer["figures"].as_array().into_iter().flatten().filter(|row| row["part"] == "approval");
+    let missing: f64 = rows().filter(|row| row["target"].is_object()).filter_map(|row| row["value"].as_f64()).sum();
+    let mut words: Vec<String> = rows()
+        .filter_map(|row| {
+            let (name, value, ratio) = (row["name"].as_str()?, row["value"].as_f64()?, row["ratio"].as_f64()?);
+            Some(format!("{name} {:.1} ms, {ratio:.1} times the main job's", value / 1_000.0))
+        })
+        .collect();
+    let measured = words.len();
+    words.push(format!("{missing} orders never at the venue"));
+    let found = require(measured > 0 && missing == 0.0, words.join("; "));
+    let claim = "the way from a person's yes to the venue is measured, and every order gets there";
+    vec![Told::new("prompt-to-fill", claim, ended.and_status(found))]
 }
 
 fn figure(row: &Value) -> Option<Told> {
@@ -323,6 +340,29 @@ mod tests {
             all[3][key] = value;
             assert_eq!(failures(&fuzz(&ended(0, json!(all)))), ["fuzz"], "{key}");
         }
+    }
+
+    #[test]
+    fn an_allowed_order_that_never_came_to_the_venue_fails_the_claim() {
+        let rows = |missing: f64| {
+            json!({ "figures": [
+                { "part": "approval", "name": "a yes, p99", "value": 20_000.0, "unit": "us", "ratio": 1.5, "target": null },
+                { "part": "approval", "name": "never", "value": missing, "unit": "", "ratio": null, "target": { "at_most": 0.0 } },
+            ] })
+        };
+        let told = prompt_to_fill(&ended(0, rows(0.0)));
+        assert_eq!(failures(&told), [""; 0]);
+        assert!(
+            told[0].outcome.as_ref().unwrap().starts_with("a yes, p99 20.0 ms, 1.5 times the main job's; 0"),
+            "{told:?}"
+        );
+        assert_eq!(failures(&prompt_to_fill(&ended(0, rows(1.0)))), ["prompt-to-fill"]);
+        assert_eq!(failures(&prompt_to_fill(&ended(70, rows(0.0)))), ["prompt-to-fill"]);
+        assert_eq!(
+            failures(&prompt_to_fill(&ended(0, json!({ "figures": [] })))),
+            ["prompt-to-fill"],
+            "nothing measured"
+        );
     }
 
     #[test]
