@@ -15,6 +15,15 @@ const FILL_WITHIN: Duration = Duration::from_secs(20);
 /// Chat and message.
 pub type Place = (i64, i64);
 
+/// Why a prompt is to be drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// Something happened, or somebody waits for it.
+    Now,
+    /// Only its countdown moved, or it is not known how it looks: whenever there is nothing better to do.
+    Whenever,
+}
+
 /// One prompt.
 #[derive(Debug, Clone, Default)]
 struct View {
@@ -62,17 +71,23 @@ impl Board {
         views.get(&place).map_or((Menu::First, None), |view| (view.menu, view.note.clone()))
     }
 
-    /// Whether the prompt must be drawn as `face` now: something happened, somebody waits for it, or only its countdown
-    /// moved and the last time was long enough ago. Unknown after a restart is drawn.
+    /// Whether, and how urgently, the prompt is to be drawn as `face`: something happened, somebody waits for it, or only its
+    /// countdown moved and the last time was long enough ago. Unknown after a restart is drawn.
     #[must_use]
-    pub fn is_due(&self, place: Place, face: &Face, now: Instant) -> bool {
+    pub fn due(&self, place: Place, face: &Face, now: Instant) -> Option<Due> {
         let views = self.views();
-        let Some(View { shown: Some(shown), drawn_at: Some(drawn_at), is_due, .. }) = views.get(&place) else {
-            return true;
+        let is_awaited = views.get(&place).is_some_and(|view| view.is_due);
+        let Some(View { shown: Some(shown), drawn_at: Some(drawn_at), .. }) = views.get(&place) else {
+            // What is over must lose its buttons at once.
+            return Some(if is_awaited || face.buttons.is_empty() { Due::Now } else { Due::Whenever });
         };
         let is_old = now.duration_since(*drawn_at) >= COUNTDOWN_EVERY;
         let happened = shown.steady != face.steady || shown.buttons != face.buttons;
-        shown != face && (*is_due || happened || is_old)
+        match shown != face {
+            true if is_awaited || happened => Some(Due::Now),
+            true if is_old => Some(Due::Whenever),
+            _ => None,
+        }
     }
 
     /// The tier of the request, as it was drawn last.
@@ -119,18 +134,31 @@ mod tests {
     fn a_countdown_moves_every_fifteen_seconds_and_everything_else_at_once() {
         let (board, place, start) = (Board::default(), (1, 2), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
-        assert!(board.is_due(place, &face("15 min", "a"), start), "unknown after a restart");
+        assert_eq!(board.due(place, &face("15 min", "a"), start), Some(Due::Whenever), "unknown after a restart");
         board.drawn(place, 1, face("15 min", "a"), start);
-        assert!(!board.is_due(place, &face("15 min", "a"), after(99)), "nothing changed");
-        assert!(!board.is_due(place, &face("14 min", "a"), after(14)));
-        assert!(board.is_due(place, &face("14 min", "a"), after(15)));
-        assert!(board.is_due(place, &face("14 min", "b"), after(1)), "its buttons differ");
-        assert!(board.is_due(place, &face("14 min, one said yes", "a"), after(1)), "something happened");
+        for (looks, seconds, due) in [
+            (face("15 min", "a"), 99, None),
+            (face("14 min", "a"), 14, None),
+            (face("14 min", "a"), 15, Some(Due::Whenever)),
+            (face("14 min", "b"), 1, Some(Due::Now)),
+            (face("14 min, one said yes", "a"), 1, Some(Due::Now)),
+        ] {
+            assert_eq!(board.due(place, &looks, after(seconds)), due, "{looks:?} after {seconds} s");
+        }
         board.turn_to(place, Menu::Modify);
-        assert!(board.is_due(place, &face("14 min", "a"), after(1)), "a person waits");
+        assert_eq!(board.due(place, &face("14 min", "a"), after(1)), Some(Due::Now), "a person waits");
         assert_eq!(board.state(place), (Menu::Modify, None));
         board.note(place, Some("too late".to_owned()));
         assert_eq!(board.state(place), (Menu::First, Some("too late".to_owned())));
+    }
+
+    #[test]
+    fn after_a_restart_what_is_over_or_pressed_is_drawn_at_once() {
+        let (board, place, start) = (Board::default(), (1, 2), Instant::now());
+        let over = Face { buttons: Vec::new(), ..face("over", "a") };
+        assert_eq!(board.due(place, &over, start), Some(Due::Now));
+        board.turn_to(place, Menu::Modify);
+        assert_eq!(board.due(place, &face("15 min", "a"), start), Some(Due::Now));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use crate::api::{Api, ApiFault};
 use crate::board::Board;
 use crate::config::Config;
-use crate::pace::Pace;
+use crate::pace::{Pace, Rank};
 use crate::request::Face;
 
 /// Tries of a message that the server refuses for its speed.
@@ -90,12 +90,20 @@ impl Line {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 
-    /// Sends a message in HTML; gives its id.
+    /// Sends a message in HTML that answers a person; gives its id.
     ///
     /// # Errors
     /// [`ApiFault`]; after [`ApiFault::Unclear`] it may have been sent.
     pub async fn say(&self, chat: i64, html: &str) -> Result<i64, ApiFault> {
-        self.sent(chat, &Out::Text(Box::new(message(chat, html)))).await
+        self.sent(chat, Rank::Answer, &Out::Text(Box::new(message(chat, html)))).await
+    }
+
+    /// Sends a message in HTML that nobody asked for; gives its id.
+    ///
+    /// # Errors
+    /// As for [`Line::say`].
+    pub async fn tell(&self, chat: i64, html: &str) -> Result<i64, ApiFault> {
+        self.sent(chat, Rank::Notice, &Out::Text(Box::new(message(chat, html)))).await
     }
 
     /// Sends a prompt; gives its id.
@@ -104,7 +112,7 @@ impl Line {
     /// As for [`Line::say`].
     pub async fn prompt(&self, chat: i64, user: i64, id: ApprovalId, face: &Face) -> Result<i64, ApiFault> {
         let payload = message(chat, &face.text).reply_markup(self.keyboard(user, id, face));
-        self.sent(chat, &Out::Text(Box::new(payload))).await
+        self.sent(chat, Rank::Prompt, &Out::Text(Box::new(payload))).await
     }
 
     /// Sends a picture with a caption in HTML.
@@ -112,10 +120,10 @@ impl Line {
     /// # Errors
     /// As for [`Line::say`].
     pub async fn picture(&self, chat: i64, png: &[u8], caption: &str) -> Result<i64, ApiFault> {
-        self.sent(chat, &Out::Picture(png, caption)).await
+        self.sent(chat, Rank::Answer, &Out::Picture(png, caption)).await
     }
 
-    /// Makes a prompt look like `face`.
+    /// Makes a prompt look like `face`, whoever else waits in that chat: an edit is no message.
     ///
     /// # Errors
     /// [`ApiFault`]; that it looks so already is none.
@@ -125,6 +133,7 @@ impl Line {
             .parse_mode(ParseMode::Html)
             .link_preview_options(no_preview())
             .reply_markup(self.keyboard(user, id, face));
+        self.pace.held().await;
         done(self.held(self.api.call(&payload).await))
     }
 
@@ -134,6 +143,7 @@ impl Line {
     /// [`ApiFault`]; that there are none is none.
     pub async fn unbutton(&self, place: (i64, i64)) -> Result<(), ApiFault> {
         let payload = EditMessageReplyMarkup::new(ChatId(place.0), message_id(place.1)?);
+        self.pace.held().await;
         done(self.held(self.api.call(&payload).await))
     }
 
@@ -156,10 +166,10 @@ impl Line {
     }
 
     /// Waits for its turn, sends, and once more when that was too fast; gives the id of the message.
-    async fn sent(&self, chat: i64, out: &Out<'_>) -> Result<i64, ApiFault> {
+    async fn sent(&self, chat: i64, rank: Rank, out: &Out<'_>) -> Result<i64, ApiFault> {
         let mut tries = 1;
         loop {
-            self.pace.turn(chat).await;
+            self.pace.turn(chat, rank).await;
             let sent = match out {
                 Out::Text(payload) => self.api.call(payload.as_ref()).await,
                 Out::Picture(png, caption) => self.api.photo(chat, png.to_vec(), caption).await,

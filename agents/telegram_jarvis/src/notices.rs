@@ -137,7 +137,7 @@ async fn tell(line: &Line, work: &Work) -> Result<usize, NoticeError> {
     let count = chats.len();
     for (chat, rows) in chats {
         let text = grouped(&rows);
-        match line.say(chat, &text).await {
+        match line.tell(chat, &text).await {
             // What is refused would be refused again: a person who blocked the bot is not written to later.
             Ok(_) | Err(crate::api::ApiFault::Refused(_)) => {
                 let mut unit = work.begin(nobody()).await?;

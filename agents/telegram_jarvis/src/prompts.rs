@@ -14,7 +14,7 @@ use store::telegram::{Account, Prompt};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, timeout_at};
 
-use crate::board::Place;
+use crate::board::{Due, Place};
 use crate::doors::{self, DoorFault};
 use crate::line::Line;
 use crate::request::{Request, face};
@@ -88,7 +88,9 @@ impl Desk {
     async fn look(&mut self) -> Result<usize, HandleError> {
         let mut unit = self.work.begin(nobody()).await?;
         let now = unit.now().await?;
-        let open = store::telegram::open_prompts(&mut unit).await?;
+        let mut open = store::telegram::open_prompts(&mut unit).await?;
+        // Countdowns take turns at the seconds that are left over.
+        open.sort_by_key(|prompt| prompt.edited_at);
         let recipients = recipients(&mut unit).await?;
         unit.rollback().await?;
         if open.is_empty() && recipients.is_empty() {
@@ -263,7 +265,11 @@ async fn draw(
     let looks = face(request, menu, note.as_deref(), fill.as_deref(), now);
     let is_final = request.is_over()
         && (request.status != "consumed" || fill.is_some() || !line.board.waits_for_fill(place, Instant::now()));
-    if line.board.is_due(place, &looks, Instant::now()) {
+    let due = line.board.due(place, &looks, Instant::now());
+    if due == Some(Due::Whenever) && !line.pace.spare(prompt.chat_id) {
+        return Ok(());
+    }
+    if due.is_some() {
         match line.edit(place, prompt.chat_id, request.id, &looks).await {
             // Nobody can see it any more, or nobody wants to.
             Err(error) if error.is_gone() || error.is_unreachable() => {}

@@ -207,6 +207,7 @@ fn buttons(request: &Request, menu: Menu) -> Vec<Vec<(String, Press)>> {
         }
         Menu::Modify => vec![
             row(&[("½ Half the size", Press::Half), ("¼ A quarter", Press::Quarter)]),
+            row(&[("Price 0.5 % tighter", Press::HalfPercent), ("Price 1 % tighter", Press::OnePercent)]),
             row(&[("Back", Press::Back)]),
         ],
     }

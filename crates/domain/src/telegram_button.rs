@@ -33,12 +33,34 @@ pub enum Press {
     Half,
     /// A quarter of it.
     Quarter,
+    /// A worst price that gives half a percent less room.
+    HalfPercent,
+    /// One that gives a percent less.
+    OnePercent,
+}
+
+/// How much less a modifying press asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Less {
+    /// Of the quantity: one part in so many.
+    Part(u32),
+    /// Of the room that the worst price gives: so many basis points of that price.
+    Closer(u32),
 }
 
 impl Press {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Approve, Self::Reject, Self::Menu, Self::Confirm, Self::Back, Self::Half, Self::Quarter];
+    pub const ALL: [Self; 9] = [
+        Self::Approve,
+        Self::Reject,
+        Self::Menu,
+        Self::Confirm,
+        Self::Back,
+        Self::Half,
+        Self::Quarter,
+        Self::HalfPercent,
+        Self::OnePercent,
+    ];
 
     /// Its character.
     #[must_use]
@@ -51,6 +73,8 @@ impl Press {
             Self::Back => '0',
             Self::Half => 'h',
             Self::Quarter => 'q',
+            Self::HalfPercent => 't',
+            Self::OnePercent => 'u',
         }
     }
 
@@ -60,12 +84,14 @@ impl Press {
         Self::ALL.into_iter().find(|press| press.letter() == letter)
     }
 
-    /// By how much a modifying press divides the quantity.
+    /// What a modifying press asks for.
     #[must_use]
-    pub const fn divisor(self) -> Option<u32> {
+    pub const fn less(self) -> Option<Less> {
         match self {
-            Self::Half => Some(2),
-            Self::Quarter => Some(4),
+            Self::Half => Some(Less::Part(2)),
+            Self::Quarter => Some(Less::Part(4)),
+            Self::HalfPercent => Some(Less::Closer(50)),
+            Self::OnePercent => Some(Less::Closer(100)),
             _ => None,
         }
     }

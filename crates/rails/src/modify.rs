@@ -7,7 +7,8 @@ use domain::market::Instrument;
 use domain::money::{Price, Quantity};
 use domain::order::{OrderEnvelope, Side};
 use domain::person::Change;
-use rust_decimal::Decimal;
+use domain::telegram_button::Less;
+use rust_decimal::{Decimal, RoundingStrategy};
 
 /// Why a change can't be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +75,19 @@ pub fn suits_venue(envelope: &OrderEnvelope, rules: &Instrument) -> Result<(), M
     Ok(())
 }
 
+/// Basis points of a whole.
+const WHOLE: u32 = 10_000;
+
+/// The change that a modifying button asks for, of the envelope and the venue's rules alone. Whether it may be made is for
+/// [`modified`] and [`suits_venue`] to say.
+#[must_use]
+pub fn lessened(envelope: &OrderEnvelope, less: Less, rules: &Instrument) -> Option<Change> {
+    match less {
+        Less::Part(divisor) => part(envelope, divisor, rules.step),
+        Less::Closer(basis_points) => closer(envelope, basis_points, rules.tick),
+    }
+}
+
 /// A part of the quantity, rounded down to the venue's step: what the buttons "half" and "quarter" ask for.
 #[must_use]
 pub fn part(envelope: &OrderEnvelope, divisor: u32, step: Decimal) -> Option<Change> {
@@ -81,6 +95,23 @@ pub fn part(envelope: &OrderEnvelope, divisor: u32, step: Decimal) -> Option<Cha
     // More decimals than an amount has are cut off, downwards too.
     let value = value.trunc_with_scale(domain::money::MAX_SCALE);
     Some(Change { quantity: Some(Quantity::new(value).ok()?.floor_to(step)), worst_price: None::<Price> })
+}
+
+/// A worst price with less room by so many basis points of it: lower for a buy, higher for a sale, and rounded that way to
+/// the venue's tick.
+#[must_use]
+pub fn closer(envelope: &OrderEnvelope, basis_points: u32, tick: Decimal) -> Option<Change> {
+    let (factor, towards) = match envelope.side {
+        Side::Buy => (WHOLE.checked_sub(basis_points)?, RoundingStrategy::ToZero),
+        Side::Sell => (WHOLE.checked_add(basis_points)?, RoundingStrategy::AwayFromZero),
+    };
+    let value = envelope.worst_price.value().checked_mul(Decimal::new(i64::from(factor), 4))?;
+    let price = Price::new(value.round_dp_with_strategy(domain::money::MAX_SCALE, towards)).ok()?;
+    let price = match envelope.side {
+        Side::Buy => price.floor_to(tick)?,
+        Side::Sell => price.ceil_to(tick)?,
+    };
+    Some(Change { quantity: None, worst_price: Some(price) })
 }
 
 /// The id of the request that takes the place of `old`: a function of both, so that the same change makes the same one.

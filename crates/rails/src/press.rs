@@ -80,7 +80,7 @@ pub const fn word(press: Press, tier: u8) -> Option<Decision> {
         Press::Approve if tier == 1 => Some(Decision::Approve),
         Press::Confirm => Some(Decision::Approve),
         Press::Reject => Some(Decision::Reject),
-        Press::Half | Press::Quarter => Some(Decision::Modify),
+        Press::Half | Press::Quarter | Press::HalfPercent | Press::OnePercent => Some(Decision::Modify),
         Press::Approve | Press::Menu | Press::Back => None,
     }
 }

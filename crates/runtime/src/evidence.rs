@@ -196,7 +196,7 @@ async fn pressed(
     }
     // Nothing of what the press itself does not say is taken from Telegram's side.
     let says_this = press::word(pressed.button.press, row.tier) == Some(entry.decision) && entry.reason.is_empty();
-    if !says_this || !is_part(unit, row, entry, pressed.button.press).await? {
+    if !says_this || !is_change_of(unit, row, entry, pressed.button.press).await? {
         return Ok(Err(Fault::OtherWord));
     }
     Ok(Ok(()))
@@ -213,20 +213,20 @@ async fn is_linked(unit: &mut Unit, pressed: &Pressed, person: &Approver) -> Res
     }))
 }
 
-/// Whether the change of a modification is the part of the quantity that the button names.
-async fn is_part(unit: &mut Unit, row: &ApprovalRow, entry: &EntryRow, press: Press) -> Result<bool, StoreError> {
+/// Whether the change of a modification is the one that the button names.
+async fn is_change_of(unit: &mut Unit, row: &ApprovalRow, entry: &EntryRow, press: Press) -> Result<bool, StoreError> {
     if entry.decision != Decision::Modify {
         return Ok(entry.change.is_none());
     }
     let rules = store::instruments::get(unit, &row.envelope.instrument()).await?;
-    let part = part_of(row, press, rules.as_ref());
-    Ok(part.is_some() && part == entry.change)
+    let change = change_of(row, press, rules.as_ref());
+    Ok(change.is_some() && change == entry.change)
 }
 
 /// What a modifying button asks for.
 #[must_use]
-pub fn part_of(row: &ApprovalRow, press: Press, rules: Option<&Instrument>) -> Option<domain::person::Change> {
-    modify::part(&row.envelope, press.divisor()?, rules?.step)
+pub fn change_of(row: &ApprovalRow, press: Press, rules: Option<&Instrument>) -> Option<domain::person::Change> {
+    modify::lessened(&row.envelope, press.less()?, rules?)
 }
 
 /// What people said of a request, as far as it stands up to the check.

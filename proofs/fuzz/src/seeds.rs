@@ -310,7 +310,7 @@ pub fn small_files() -> Seeds {
 pub fn words() -> Seeds {
     use domain::telegram_button::{Press, encode};
     let id = ApprovalId(uuid::Uuid::from_u128(7));
-    let mut seeds: Vec<String> = [Press::Approve, Press::Confirm, Press::Half]
+    let mut seeds: Vec<String> = [Press::Approve, Press::Confirm, Press::Half, Press::OnePercent]
         .map(|press| {
             serde_json::json!({
                 "update_id": 7,

@@ -90,6 +90,30 @@ async fn the_buttons_ask_for_a_half_and_a_quarter() {
 }
 
 #[tokio::test]
+async fn the_buttons_ask_for_a_tighter_price_and_a_press_counts_once() {
+    for (press, want) in [(Press::HalfPercent, "99.5"), (Press::OnePercent, "99")] {
+        let scene = Scene::new().await;
+        let row = scene.ask("15").await;
+        scene.link("zoe", 77).await;
+        assert_eq!(scene.press(&row, press, 77, 5).await, Err("STALE_BUTTON"), "it has no prompt yet");
+        scene.prompt(&row, "zoe", 77, 5).await;
+        assert_eq!(scene.press(&row, press, 77, 6).await, Err("STALE_BUTTON"), "under another message");
+        assert_eq!(scene.press(&row, press, 77, 5).await, status("superseded"));
+        assert_eq!(scene.press(&row, press, 77, 5).await, Err("NOT_PENDING"), "a second time");
+        scene.settle(&row).await;
+        let new = successor(&scene, &row).await.unwrap();
+        assert_eq!((new.envelope.worst_price, new.envelope.quantity), (Price::parse(want).unwrap(), quantity("15")));
+        assert_ne!(new.digest, row.digest, "nobody has said yes to that yet");
+        assert_eq!(scene.press(&row, Press::Approve, 77, 5).await, Err("NOT_PENDING"), "the old envelope is void");
+        scene.prompt(&new, "zoe", 77, 6).await;
+        assert_eq!(scene.press(&new, Press::Confirm, 77, 6).await, status("allowed"));
+        let permit = scene.settle(&new).await.unwrap();
+        assert_eq!(permit.body.envelope, new.envelope);
+        assert_eq!(scene.permits_and_reservations().await, (1, 1));
+    }
+}
+
+#[tokio::test]
 async fn it_never_asks_for_more() {
     let scene = Scene::new().await;
     let row = scene.ask("15").await;

@@ -133,9 +133,11 @@ pub async fn entry_of_update(unit: &mut Unit, update_id: i64) -> Result<Result<E
         Some(Decision::Reject) => Said::Reject,
         Some(Decision::Modify) => {
             let rules = store::instruments::get(unit, &row.envelope.instrument()).await?;
-            match evidence::part_of(&row, pressed.button.press, rules.as_ref()) {
+            match evidence::change_of(&row, pressed.button.press, rules.as_ref()) {
                 Some(change) => Said::Modify(change),
-                None => return Ok(Err(Refused::new("BAD_CHANGE", "the venue's step of this instrument is not known"))),
+                None => {
+                    return Ok(Err(Refused::new("BAD_CHANGE", "the venue's rules of this instrument are not known")));
+                }
             }
         }
         _ if pressed.button.press == domain::telegram_button::Press::Approve => {

@@ -2,12 +2,22 @@
 
 use std::time::Duration;
 
+use domain::ids::ApprovalId;
 use serde_json::json;
-use testkit::telegram::Fault;
+use testkit::telegram::{Fault, Sent};
 use testkit::wait_until;
 use tokio::time::Instant;
 
 use crate::stage::{ANNA, BOUND, OPERATOR, Stage};
+
+/// Its row says that nothing more is drawn.
+async fn prompt_is_final(stage: &Stage, id: ApprovalId) {
+    wait_until(BOUND, "a final prompt", || async {
+        let mut unit = stage.admin.begin().await.unwrap();
+        store::telegram::prompts(&mut unit, id).await.unwrap().iter().all(|prompt| prompt.is_final)
+    })
+    .await;
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_is_asked_at_once_and_a_press_decides_it() {
@@ -38,11 +48,7 @@ async fn a_request_is_asked_at_once_and_a_press_decides_it() {
     stage.script().answers.get_mut("swarm.trades").unwrap()["trades"][0]["order_id"] = json!("order-25");
     stage.wake(id).await;
     stage.prompt(OPERATOR, "the fill", |sent| sent.text.contains("Filled: 0.025 BTCUSDT at 60000")).await;
-    wait_until(BOUND, "a final prompt", || async {
-        let mut unit = stage.admin.begin().await.unwrap();
-        store::telegram::open_prompts(&mut unit).await.unwrap().is_empty()
-    })
-    .await;
+    prompt_is_final(&stage, id).await;
     assert_eq!(stage.telegram.messages(OPERATOR).len(), 1, "one message for one request");
     assert_eq!(stage.telegram.violations(), Vec::<String>::new());
 }
@@ -100,7 +106,8 @@ async fn less_may_be_asked_for_and_is_a_new_request() {
     stage.telegram.press(OPERATOR, &prompt, "✏️ Modify");
     let menu = stage.prompt(OPERATOR, "the menu", |sent| sent.button("½").is_some()).await;
     let labels: Vec<&str> = menu.buttons.iter().flatten().map(|button| button.text.as_str()).collect();
-    assert_eq!(labels, vec!["½ Half the size", "¼ A quarter", "Back"]);
+    let wanted = ["½ Half the size", "¼ A quarter", "Price 0.5 % tighter", "Price 1 % tighter", "Back"];
+    assert_eq!(labels, wanted);
     let next = stage.request(4, 1).await;
     stage.script().requests.get_mut(&id).unwrap()["superseded_by"] = json!(next);
     stage.telegram.press(OPERATOR, &menu, "½");
@@ -109,6 +116,42 @@ async fn less_may_be_asked_for_and_is_a_new_request() {
     stage
         .prompt(OPERATOR, "the new prompt", |sent| sent.text.contains("BUY 0.4 BTCUSDT") && !sent.buttons.is_empty())
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tighter_price_may_be_asked_for_once_and_only_under_the_prompt_that_waits() {
+    let stage = Stage::open().await;
+    for (number, label) in [(30, "Price 0.5 %"), (31, "Price 1 %")] {
+        let id = stage.ask(number, 2).await;
+        let prompt = stage.recorded(OPERATOR, id).await;
+        stage.telegram.press(OPERATOR, &prompt, "✏️ Modify");
+        let is_menu = |sent: &Sent| sent.id == prompt.id && sent.button(label).is_some();
+        let menu = stage.prompt(OPERATOR, "the menu", is_menu).await;
+        let data = menu.button(label).unwrap().data.clone();
+        assert!(data.len() <= 64, "{data}");
+        let press = stage.telegram.press(OPERATOR, &menu, label);
+        let again: Vec<i64> = (0..3).map(|_| stage.telegram.press_again(&press)).collect();
+        let is_over = |sent: &Sent| sent.id == prompt.id && sent.text.contains("Superseded");
+        let over = stage.prompt(OPERATOR, "the end", is_over).await;
+        assert!(over.buttons.is_empty(), "{}", over.describe());
+        let mut outcomes = vec![stage.outcome(press.update_id).await];
+        for update_id in again {
+            outcomes.push(stage.outcome(update_id).await);
+        }
+        assert_eq!(outcomes.iter().filter(|outcome| outcome.starts_with("decided")).count(), 1, "{outcomes:?}");
+        assert_eq!(stage.script().entries(id), vec![("operator".to_owned(), "modify".to_owned())]);
+        // An old screen still shows the button, and another message gets a copy of it.
+        prompt_is_final(&stage, id).await;
+        let stale = stage.telegram.press_data(OPERATOR, &over, &data);
+        assert_eq!(stage.outcome(stale.update_id).await, "refused: That request is over.");
+        let greeting = stage.telegram.say(OPERATOR, "/help");
+        stage.outcome(greeting).await;
+        let other = stage.prompt(OPERATOR, "no prompt", |sent| sent.text.contains("What I know")).await;
+        let moved = stage.telegram.press_data(OPERATOR, &other, &data);
+        assert!(stage.outcome(moved.update_id).await.starts_with("refused: This message is not the prompt"));
+        assert_eq!(stage.script().entries(id).len(), 1);
+    }
+    assert_eq!(stage.telegram.violations(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,11 +166,7 @@ async fn what_is_decided_elsewhere_is_shown_here_and_can_not_be_pressed_any_more
     stage.wake(id).await;
     let done = stage.prompt(OPERATOR, "the end", |sent| sent.text.contains("❌ Rejected")).await;
     assert!(done.text.contains("anna: reject (cli, 17:40:00)") && done.buttons.is_empty(), "{}", done.text);
-    wait_until(BOUND, "a final prompt", || async {
-        let mut unit = stage.admin.begin().await.unwrap();
-        store::telegram::open_prompts(&mut unit).await.unwrap().is_empty()
-    })
-    .await;
+    prompt_is_final(&stage, id).await;
     // An old screen still shows the buttons.
     let press = stage.telegram.press_data(OPERATOR, &done, &data);
     assert_eq!(stage.outcome(press.update_id).await, "refused: That request is over.");

@@ -51,6 +51,18 @@ async fn reqwest_post(stage: &Stage, method: &str, body: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_without_a_pace_is_refused_after_a_short_burst() {
+    let stage = Stage::set().await;
+    let body = json!({ "chat_id": OPERATOR, "text": "now" }).to_string();
+    for _ in 0..3 {
+        assert!(reqwest_post(&stage, "sendMessage", &body).await.contains("\"ok\":true"));
+    }
+    let refused = reqwest_post(&stage, "sendMessage", &body).await;
+    assert!(refused.contains("\"error_code\":429") && refused.contains("\"retry_after\":1"), "{refused}");
+    assert_eq!(stage.telegram.violations().len(), 1, "{:?}", stage.telegram.violations());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_poll_that_hangs_is_given_up_and_a_slow_one_is_waited_for() {
     let stage = Stage::open().await;
     stage.telegram.fault("getUpdates", Fault::Slow(Duration::from_secs(2)), 1);

@@ -6,6 +6,7 @@ use domain::money::{Quantity, Usd};
 use domain::subject::{Route, Subject};
 use testkit::telegram::Fault;
 use testkit::{build, wait_until};
+use tokio::time::{Duration, Instant};
 
 use crate::stage::{ANNA, BOUND, OPERATOR, Stage};
 
@@ -83,6 +84,54 @@ async fn a_flood_is_grouped_within_telegrams_limits_and_a_prompt_is_not_behind_i
     queue_is_empty(&stage).await;
     assert!(stage.telegram.messages(OPERATOR).len() < 20, "{}", stage.telegram.messages(OPERATOR).len());
     assert_eq!(stage.telegram.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_prompt_goes_before_all_that_waits_in_its_chat_and_comes_within_a_second() {
+    let stage = Stage::open().await;
+    wait_until(BOUND, "a poll", || async { stage.telegram.calls("getUpdates") > 0 }).await;
+    stage.publish(notice("a notice", nobody()), "treasury").await;
+    for _ in 0..6 {
+        stage.telegram.say(OPERATOR, "/help");
+    }
+    stage.prompt(OPERATOR, "the first message", |_| true).await;
+    let asked_at = Instant::now();
+    stage.ask(54, 1).await;
+    stage.prompt(OPERATOR, "the prompt", |sent| sent.button("✅").is_some()).await;
+    let took = asked_at.elapsed();
+    assert!(took < Duration::from_secs(1), "asked after {took:?}");
+    let before = stage.telegram.messages(OPERATOR).iter().filter(|sent| sent.buttons.is_empty()).count();
+    assert!(before <= 2, "{before} came before it");
+    wait_until(BOUND, "all the rest", || async { stage.telegram.messages(OPERATOR).len() == 8 }).await;
+    assert!(told(&stage, OPERATOR).contains("a notice"));
+    assert_eq!(stage.telegram.violations(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_prompts_notices_and_commands_at_once_are_never_refused_for_their_speed() {
+    let mut stage = Stage::set().await;
+    stage.link("operator", OPERATOR).await;
+    stage.link("anna", ANNA).await;
+    stage.start();
+    for number in 60..66 {
+        for _ in 0..10 {
+            stage.publish(notice(&format!("number {number}."), nobody()), "treasury").await;
+        }
+        stage.ask(number, 1).await;
+        for person in [OPERATOR, ANNA] {
+            stage.telegram.say(person, "/limits");
+        }
+    }
+    for (chat, number) in [OPERATOR, ANNA].into_iter().flat_map(|chat| (60..66).map(move |number| (chat, number))) {
+        stage.prompt(chat, "a prompt", |sent| sent.text.contains(&format!("BUY 0.{number}"))).await;
+    }
+    queue_is_empty(&stage).await;
+    for chat in [OPERATOR, ANNA] {
+        wait_until(BOUND, "the answers", || async { told(&stage, chat).matches("Limits").count() == 6 }).await;
+        assert!(told(&stage, chat).contains("number 65."));
+    }
+    let sent = stage.telegram.messages(OPERATOR).len() + stage.telegram.messages(ANNA).len();
+    assert_eq!((stage.telegram.violations(), stage.telegram.calls("sendMessage")), (Vec::<String>::new(), sent));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

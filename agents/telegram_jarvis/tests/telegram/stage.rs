@@ -400,7 +400,7 @@ async fn decide(script: &Arc<Mutex<Script>>, admin: &Db, body: &Value) -> Value 
         Word::Approve if tier >= 2 => return refused("CONFIRM_NEEDED"),
         Word::Approve | Word::Confirm => ("approve", "allowed"),
         Word::Reject => ("reject", "denied"),
-        Word::Half | Word::Quarter => ("modify", "superseded"),
+        Word::Half | Word::Quarter | Word::HalfPercent | Word::OnePercent => ("modify", "superseded"),
         Word::Menu | Word::Back => return refused("NO_DECISION"),
     };
     let yes = entries.iter().filter(|entry| entry["decision"] == "approve").count() + 1;

@@ -3,7 +3,8 @@
 use domain::ids::ApprovalId;
 use domain::order::{OrderEnvelope, Side};
 use domain::person::Change;
-use rails::modify::{ModifyFault, modified, part, successor_id, suits_venue};
+use domain::telegram_button::{Less, Press};
+use rails::modify::{ModifyFault, closer, lessened, modified, part, successor_id, suits_venue};
 use rust_decimal::Decimal;
 
 use crate::scene::{btc, decimal, envelope, price, quantity, rules};
@@ -74,4 +75,45 @@ fn a_part_is_rounded_down_to_the_step() {
     assert_eq!(of(0, "0.00001"), None);
     let finest = envelope(1, &btc(), Side::Buy, quantity("0.000000000000000001"), price("100"));
     assert_eq!(part(&finest, 2, Decimal::ZERO).unwrap().quantity.map(|q| q.is_zero()), Some(true));
+}
+
+#[test]
+fn a_tighter_price_gives_less_room_and_is_rounded_to_the_tick_that_way() {
+    for (side, at, basis_points, tick, want) in [
+        (Side::Buy, "100", 50, "0.01", Some("99.5")),
+        (Side::Buy, "100", 100, "0.01", Some("99")),
+        (Side::Sell, "100", 50, "0.01", Some("100.5")),
+        (Side::Sell, "100", 100, "0.01", Some("101")),
+        (Side::Buy, "0.07", 50, "0.01", Some("0.06")),
+        (Side::Sell, "0.07", 50, "0.01", Some("0.08")),
+        (Side::Buy, "123.45", 50, "0", Some("122.83275")),
+        (Side::Buy, "0.01", 50, "0.01", None),
+        (Side::Buy, "0.000000000000000001", 50, "0", None),
+        (Side::Sell, "0.000000000000000001", 50, "0", Some("0.000000000000000002")),
+        (Side::Buy, "100", 10_000, "0", None),
+        (Side::Buy, "100", 10_001, "0", None),
+    ] {
+        let order = envelope(1, &btc(), side, quantity("2"), price(at));
+        let asked = closer(&order, basis_points, decimal(tick));
+        assert_eq!(asked.and_then(|c| c.worst_price).map(|p| p.to_string()).as_deref(), want, "{side} {at} {tick}");
+        if let Some(asked) = asked {
+            assert_eq!(asked.quantity, None);
+            assert!(modified(&order, asked).is_ok(), "{side} {at} {tick}");
+        }
+    }
+}
+
+#[test]
+fn every_modifying_button_asks_for_less_of_any_order() {
+    let rules = rules(btc());
+    for side in [Side::Buy, Side::Sell] {
+        let order = order(side);
+        for (press, less) in Press::ALL.into_iter().filter_map(|press| Some((press, press.less()?))) {
+            let wanted = modified(&order, lessened(&order, less, &rules).unwrap()).unwrap();
+            let (is_smaller, is_tighter) = (wanted.quantity < order.quantity, wanted.worst_price != order.worst_price);
+            let part = matches!(less, Less::Part(_));
+            assert_eq!((is_smaller, is_tighter), (part, !part), "{side} {press:?}");
+            assert_eq!(suits_venue(&wanted, &rules), Ok(()));
+        }
+    }
 }

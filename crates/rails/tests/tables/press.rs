@@ -78,6 +78,8 @@ fn a_yes_is_one_tap_at_tier_one_and_the_second_above() {
         (Press::Reject, Some(Decision::Reject), Some(Decision::Reject)),
         (Press::Half, Some(Decision::Modify), Some(Decision::Modify)),
         (Press::Quarter, Some(Decision::Modify), Some(Decision::Modify)),
+        (Press::HalfPercent, Some(Decision::Modify), Some(Decision::Modify)),
+        (Press::OnePercent, Some(Decision::Modify), Some(Decision::Modify)),
         (Press::Menu, None, None),
         (Press::Back, None, None),
     ] {

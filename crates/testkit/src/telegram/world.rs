@@ -12,8 +12,10 @@ use super::{BOT_NAME, Fault};
 pub(super) const QUERY_LIVES: Duration = Duration::from_secs(30);
 /// The id of the bot: the part of its token before the colon.
 pub(super) const BOT_ID: i64 = 7_000_000_001;
-/// Messages in one chat: one a second. A tenth of it is left to the network.
-const CHAT_WINDOW: Duration = Duration::from_millis(900);
+/// A message costs its chat so much time.
+const SECOND: Duration = Duration::from_secs(1);
+/// How much of that may be owed when one more comes: a short burst of three, and a tenth of a second for the network.
+const BURST: Duration = Duration::from_millis(2_100);
 /// Messages to all chats within a second.
 const MOST_A_SECOND: usize = 30;
 /// Messages to one group within a minute.
@@ -121,6 +123,8 @@ pub(super) struct World {
     pub calls: Vec<String>,
     pub violations: Vec<String>,
     sent_at: Vec<(Instant, i64)>,
+    /// When the seconds of all messages to a chat are over.
+    owes_until: BTreeMap<i64, Instant>,
     reported: BTreeSet<String>,
 }
 
@@ -145,6 +149,7 @@ impl World {
             calls: Vec::new(),
             violations: Vec::new(),
             sent_at: Vec::new(),
+            owes_until: BTreeMap::new(),
             reported: BTreeSet::new(),
         }
     }
@@ -228,26 +233,28 @@ impl World {
         body
     }
 
-    /// Whether one more message may go to `chat` now; else after how many seconds.
+    /// Whether one more message may go to `chat` now; else after how many seconds. Of what the real server says of its limits:
+    /// one message a second in a chat, short bursts let pass, 30 a second in all, 20 a minute in a group.
     pub(super) fn may_send(&mut self, chat: i64) -> Result<(), u64> {
         let now = Instant::now();
         let age = |at: Instant| now.duration_since(at);
         self.sent_at.retain(|(at, _)| age(*at) < Duration::from_secs(60));
         let all = self.sent_at.iter().filter(|(at, _)| age(*at) < Duration::from_secs(1)).count();
-        let here = self.sent_at.iter().filter(|(_, to)| *to == chat);
-        let latest = here.clone().map(|(at, _)| age(*at)).min();
-        if self.chats.get(&chat).is_some_and(|chat| chat.group) && here.count() >= MOST_A_MINUTE {
+        let here = self.sent_at.iter().filter(|(_, to)| *to == chat).count();
+        if self.chats.get(&chat).is_some_and(|chat| chat.group) && here >= MOST_A_MINUTE {
             self.violation(format!("more than {MOST_A_MINUTE} messages a minute to the group {chat}"));
             return Err(20);
         }
-        if latest.is_some_and(|age| age < CHAT_WINDOW) {
-            self.violation(format!("more than one message a second to the chat {chat}"));
-            return Err(1);
+        let owed = self.owes_until.get(&chat).map_or(Duration::ZERO, |until| until.duration_since(now));
+        if owed > BURST {
+            self.violation(format!("more than one message a second to the chat {chat}, for longer than a short burst"));
+            return Err((owed - BURST).as_secs() + 1);
         }
         if all >= MOST_A_SECOND {
             self.violation(format!("more than {MOST_A_SECOND} messages a second"));
             return Err(1);
         }
+        self.owes_until.insert(chat, now + owed + SECOND);
         self.sent_at.push((now, chat));
         Ok(())
     }
@@ -271,5 +278,28 @@ mod tests {
         assert_eq!((world.may_send(-5), world.may_send(7)), (Err(20), Ok(())));
         tokio::time::advance(Duration::from_secs(25)).await;
         assert_eq!(world.may_send(-5), Ok(()));
+    }
+
+    /// How many of `count` messages at that distance are let pass before one is refused.
+    async fn let_pass(count: usize, apart: Duration) -> usize {
+        let mut world = World::new(UnixMs(0));
+        world.add_chat(7, false, "Anna");
+        for passed in 0..count {
+            if let Err(wait) = world.may_send(7) {
+                assert_eq!((wait, world.violations.len()), (1, 1));
+                tokio::time::advance(Duration::from_secs(wait)).await;
+                assert_eq!(world.may_send(7), Ok(()), "after its retry_after");
+                return passed;
+            }
+            tokio::time::advance(apart).await;
+        }
+        count
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_burst_passes_and_more_than_one_message_a_second_does_not_for_long() {
+        for (apart_ms, passed) in [(0, 3), (300, 4), (500, 5), (900, 22), (1_000, 500), (1_050, 500)] {
+            assert_eq!(let_pass(500, Duration::from_millis(apart_ms)).await, passed, "every {apart_ms} ms");
+        }
     }
 }
