@@ -66,7 +66,7 @@ impl Line {
         Ok(Self {
             api: Api::new(&config)?,
             config,
-            pace: Pace::default(),
+            pace: Pace::new(),
             board: Board::default(),
             stored: Notify::new(),
             look: Notify::new(),

@@ -3,7 +3,8 @@
 //! Telegram asks for at most one message a second in a chat, lets "short bursts that go over this limit" pass, takes 30 a
 //! second in all and 20 a minute in a group (<https://core.telegram.org/bots/faq#my-bot-is-hitting-limits-how-do-i-avoid-this>);
 //! what is too much anyway it refuses with a `retry_after`. So every message costs its chat a second; only prompts may go
-//! before that second is over, [`AHEAD`] of them, and whatever comes after them waits until all of it is paid.
+//! before that second is over, [`AHEAD`] of them, and whatever comes after them waits until all of it is paid. What the process
+//! before this one sent is not known: each chat owes as much at the start as it can.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -55,8 +56,10 @@ struct Chat {
 }
 
 /// What was sent lately, and who waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lately {
+    /// What a chat may owe to messages of an earlier process is over by then.
+    clean_at: Instant,
     all: VecDeque<Instant>,
     chats: BTreeMap<i64, Chat>,
     held_until: Option<Instant>,
@@ -65,6 +68,17 @@ struct Lately {
 }
 
 impl Lately {
+    fn new(now: Instant) -> Self {
+        Self {
+            clean_at: now + SECOND * (AHEAD + 1),
+            all: VecDeque::new(),
+            chats: BTreeMap::new(),
+            held_until: None,
+            waiting: BTreeSet::new(),
+            last_ticket: 0,
+        }
+    }
+
     fn line_up(&mut self, chat: i64, rank: Rank) -> Ticket {
         self.last_ticket += 1;
         let ticket = (chat, rank, self.last_ticket);
@@ -102,22 +116,24 @@ impl Lately {
         let in_all =
             self.all.len().checked_sub(most).and_then(|too_many| self.all.get(too_many)).map(|at| *at + SECOND);
         let here = self.chats.get(&chat);
-        let owed = here.and_then(|chat| chat.owes_until?.checked_sub(ahead));
+        let owes_until = here.and_then(|chat| chat.owes_until).unwrap_or(self.clean_at);
+        let owed = owes_until.checked_sub(ahead);
         let in_group = here.filter(|here| chat < 0 && here.sent.len() >= MOST_A_GROUP);
         let in_group = in_group.and_then(|chat| chat.sent.front()).map(|at| *at + MINUTE);
         [in_all, owed, in_group, self.held_until].into_iter().flatten().max()
     }
 
     fn spend(&mut self, chat: i64, now: Instant) {
+        let clean_at = self.clean_at;
         let chat = self.chats.entry(chat).or_default();
-        chat.owes_until = chat.owes_until.max(Some(now)).map(|at| at + SECOND);
+        chat.owes_until = Some(chat.owes_until.unwrap_or(clean_at).max(now) + SECOND);
         chat.sent.push_back(now);
         self.all.push_back(now);
     }
 }
 
 /// The pace of one bot.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pace {
     lately: Mutex<Lately>,
     /// Somebody left the queue.
@@ -138,6 +154,12 @@ impl Drop for Waiting<'_> {
 }
 
 impl Pace {
+    /// The pace of a process that begins now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { lately: Mutex::new(Lately::new(Instant::now())), moved: Notify::new() }
+    }
+
     fn lately(&self) -> MutexGuard<'_, Lately> {
         self.lately.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -205,10 +227,26 @@ mod tests {
         times
     }
 
+    /// A pace so long after its start that nothing is owed.
+    async fn rested() -> Pace {
+        let pace = Pace::new();
+        tokio::time::advance(MINUTE).await;
+        pace
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_earlier_process_sent_is_paid_first() {
+        let pace = Pace::new();
+        let found = times(&pace, Rank::Prompt, [1].into_iter()).await;
+        assert!((1_050..1_060).contains(&found[0]), "{found:?}");
+        let found = times(&pace, Rank::Notice, [2].into_iter()).await;
+        assert!((2_090..2_110).contains(&found[0]), "{found:?}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_chat_gets_one_message_a_second() {
         for rank in [Rank::Answer, Rank::Notice] {
-            let found = times(&Pace::default(), rank, [1, 1, 2, 1].into_iter()).await;
+            let found = times(&rested().await, rank, [1, 1, 2, 1].into_iter()).await;
             assert!(found[0] == 0 && (1_050..1_060).contains(&found[1]) && found[2] == found[1], "{found:?}");
             assert!((2_100..2_120).contains(&found[3]), "{found:?}");
         }
@@ -216,7 +254,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_prompt_goes_before_the_second_is_over_and_others_pay_for_it() {
-        let pace = Pace::default();
+        let pace = rested().await;
         assert_eq!(times(&pace, Rank::Notice, [1].into_iter()).await, [0]);
         assert_eq!(times(&pace, Rank::Prompt, [1, 1].into_iter()).await, [0, 0]);
         let next = times(&pace, Rank::Notice, [1].into_iter()).await;
@@ -225,7 +263,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_prompts_are_one_a_second_too() {
-        let found = times(&Pace::default(), Rank::Prompt, std::iter::repeat_n(1, 60)).await;
+        let found = times(&rested().await, Rank::Prompt, std::iter::repeat_n(1, 60)).await;
         for (number, time) in (0_u128..).zip(&found) {
             let paid = number.saturating_sub(u128::from(AHEAD)) * 1_050;
             assert!((paid..paid + 100).contains(time), "message {number}: {found:?}");
@@ -234,7 +272,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_next_second_is_a_prompts_then_an_answers_then_a_notices() {
-        let (pace, told) = (Arc::new(Pace::default()), Arc::new(Mutex::new(Vec::new())));
+        let (pace, told) = (Arc::new(rested().await), Arc::new(Mutex::new(Vec::new())));
         // All that may go ahead has gone: now everybody waits.
         times(&pace, Rank::Prompt, std::iter::repeat_n(1, 3)).await;
         let mut tasks = tokio::task::JoinSet::new();
@@ -260,7 +298,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_stops_waiting_holds_up_nobody() {
-        let pace = Pace::default();
+        let pace = rested().await;
         pace.turn(1, Rank::Answer).await;
         let gone = tokio::time::timeout(Duration::from_millis(10), pace.turn(1, Rank::Answer)).await;
         assert!(gone.is_err() && pace.lately().waiting.is_empty());
@@ -270,7 +308,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_spare_second_is_one_that_is_free_and_it_is_used_up() {
-        let pace = Pace::default();
+        let pace = rested().await;
         assert!(pace.spare(1) && !pace.spare(1) && pace.spare(2));
         assert_eq!(times(&pace, Rank::Prompt, [1].into_iter()).await, [0], "a prompt does not wait for it");
         tokio::time::advance(Duration::from_millis(1_100)).await;
@@ -281,13 +319,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_second_sees_more_than_thirty_and_some_are_left_for_prompts() {
-        let (pace, started) = (Pace::default(), Instant::now());
+        let (pace, started) = (rested().await, Instant::now());
         let mut found = times(&pace, Rank::Notice, 1..26).await;
         found.extend(times(&pace, Rank::Prompt, 100..105).await);
         assert_eq!(found, [0; 30], "all at once");
         pace.turn(200, Rank::Prompt).await;
         assert!(started.elapsed() >= SECOND, "the thirty-first waits");
-        let found = times(&Pace::default(), Rank::Notice, 1..100).await;
+        let found = times(&rested().await, Rank::Notice, 1..100).await;
         for (at, time) in found.iter().enumerate() {
             let within = found.iter().filter(|other| **other <= *time && time - **other < 1_000).count();
             assert!(within <= 25, "{within} within a second before message {at}");
@@ -297,13 +335,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_group_gets_twenty_a_minute() {
-        let found = times(&Pace::default(), Rank::Notice, std::iter::repeat_n(-7, 41)).await;
+        let found = times(&rested().await, Rank::Notice, std::iter::repeat_n(-7, 41)).await;
         assert!(found[19] < 25_000 && found[20] >= 60_000 && found[40] >= 120_000, "{found:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_that_was_asked_for_is_kept_by_all() {
-        let (pace, started) = (Pace::default(), Instant::now());
+        let (pace, started) = (rested().await, Instant::now());
         pace.hold(Duration::from_secs(7));
         pace.hold(Duration::from_secs(3));
         assert!(!pace.spare(1));

@@ -22,7 +22,7 @@ async fn prompt_is_final(stage: &Stage, id: ApprovalId) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_is_asked_at_once_and_a_press_decides_it() {
     let stage = Stage::open().await;
-    wait_until(BOUND, "a poll", || async { stage.telegram.calls("getUpdates") > 0 }).await;
+    stage.is_warm().await;
     let asked_at = Instant::now();
     let id = stage.ask(25, 1).await;
     let prompt = stage.prompt(OPERATOR, "a prompt", |sent| sent.button("✅").is_some()).await;

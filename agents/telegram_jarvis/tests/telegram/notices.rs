@@ -89,7 +89,7 @@ async fn a_flood_is_grouped_within_telegrams_limits_and_a_prompt_is_not_behind_i
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_prompt_goes_before_all_that_waits_in_its_chat_and_comes_within_a_second() {
     let stage = Stage::open().await;
-    wait_until(BOUND, "a poll", || async { stage.telegram.calls("getUpdates") > 0 }).await;
+    stage.is_warm().await;
     stage.publish(notice("a notice", nobody()), "treasury").await;
     for _ in 0..6 {
         stage.telegram.say(OPERATOR, "/help");

@@ -22,7 +22,7 @@ use telegram_jarvis::config::load;
 use testkit::bank::person_key;
 use testkit::servers::{self, TestDatabase, TestNats};
 use testkit::telegram::{Sent, TOKEN, Telegram};
-use testkit::wait_for;
+use testkit::{wait_for, wait_until};
 use tokio::task::JoinHandle;
 
 /// Bound of every wait for something that takes milliseconds on an idle machine.
@@ -134,6 +134,11 @@ impl Stage {
         stage.link("operator", OPERATOR).await;
         stage.start();
         stage
+    }
+
+    /// Waits until the agent polls and may send at once: what one before it sent is paid for in its first seconds.
+    pub async fn is_warm(&self) {
+        wait_until(BOUND, "three polls", || async { self.telegram.calls("getUpdates") > 3 }).await;
     }
 
     /// Binds an account to a person, as `swarm telegram link` and `/start` do.

@@ -40,6 +40,8 @@ pub enum Fault {
     LostAnswer,
     /// The answer never comes, and nothing was done.
     Hang,
+    /// The answer never comes, though it was done.
+    Unanswered,
     /// It is answered after this long.
     Slow(Duration),
     /// 409, as if somebody else polled with the token.
@@ -174,6 +176,18 @@ impl Telegram {
     #[must_use]
     pub fn unconfirmed(&self) -> usize {
         self.world().updates.len()
+    }
+
+    /// Whether a poll of the bot waits for an update.
+    #[must_use]
+    pub fn is_polled(&self) -> bool {
+        self.world().polls_waiting > 0
+    }
+
+    /// Whether an update was in the answer to a poll, read or not.
+    #[must_use]
+    pub fn was_handed_out(&self, update_id: i64) -> bool {
+        self.world().handed_out.contains(&update_id)
     }
 
     /// The address updates are delivered to, when there is one.

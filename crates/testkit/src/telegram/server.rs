@@ -20,6 +20,9 @@ use super::{Fault, Shared, TOKEN, methods, updates};
 /// More than the largest file.
 const LARGEST_BODY: usize = 12 << 20;
 
+/// Longer than anybody waits for an answer.
+const UNTIL_THE_CLIENT_GIVES_UP: Duration = Duration::from_secs(3_600);
+
 /// Serves until it is dropped.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let router =
@@ -52,10 +55,7 @@ async fn call(
         Some(Fault::ServerError) => {
             return plain(500, "{\"ok\":false,\"error_code\":500,\"description\":\"Internal Server Error\"}");
         }
-        Some(Fault::Hang) => {
-            // Until the client gives up.
-            tokio::time::sleep(Duration::from_secs(3_600)).await;
-        }
+        Some(Fault::Hang) => tokio::time::sleep(UNTIL_THE_CLIENT_GIVES_UP).await,
         Some(Fault::Slow(wait)) => tokio::time::sleep(wait).await,
         Some(Fault::Conflict) => {
             let words =
@@ -64,7 +64,7 @@ async fn call(
         }
         Some(Fault::TooMany(seconds)) => return refused(&Refusal::too_many(seconds)),
         Some(Fault::Cut) => return cut(),
-        Some(Fault::LostAnswer) | None => {}
+        Some(Fault::LostAnswer | Fault::Unanswered) | None => {}
     }
     let outcome = if method == "getUpdates" {
         updates::get(&shared, &given).await
@@ -73,6 +73,9 @@ async fn call(
         shared.changed.notify_waiters();
         outcome
     };
+    if fault == Some(Fault::Unanswered) {
+        tokio::time::sleep(UNTIL_THE_CLIENT_GIVES_UP).await;
+    }
     match outcome {
         _ if fault == Some(Fault::LostAnswer) => plain(502, "<html><body>502 Bad Gateway</body></html>"),
         Ok(result) => json_response(200, &json!({ "ok": true, "result": result })),

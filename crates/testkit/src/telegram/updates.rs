@@ -15,6 +15,22 @@ const LAST_PAUSE: Duration = Duration::from_secs(2);
 /// How long a delivery may take before it is tried again.
 const DELIVERY: Duration = Duration::from_secs(60);
 
+/// A poll that is counted while it lasts.
+struct Counted<'a>(&'a Shared);
+
+impl<'a> Counted<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.world().polls_waiting += 1;
+        Self(shared)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.world().polls_waiting -= 1;
+    }
+}
+
 /// A poll that found nothing waits here; ended by an update, by time, by another poll, or by whatever goes wrong.
 pub(super) async fn get(shared: &Shared, given: &Parameters<'_>) -> Result<Value, Refusal> {
     let offset = given.integer("offset")?;
@@ -38,12 +54,13 @@ pub(super) async fn get(shared: &Shared, given: &Parameters<'_>) -> Result<Value
         world.poll
     };
     shared.changed.notify_waiters();
+    let _counted = Counted::new(shared);
     loop {
         let changed = shared.changed.notified();
         tokio::pin!(changed);
         changed.as_mut().enable();
         {
-            let world = shared.world();
+            let mut world = shared.world();
             if world.poll != mine {
                 let words = "Conflict: terminated by other getUpdates request; make sure that only one bot instance is \
                              running";
@@ -54,6 +71,7 @@ pub(super) async fn get(shared: &Shared, given: &Parameters<'_>) -> Result<Value
             }
             let found: Vec<Value> = world.updates.iter().take(limit).cloned().collect();
             if !found.is_empty() || Instant::now() >= until {
+                world.handed_out.extend(found.iter().filter_map(|update| update["update_id"].as_i64()));
                 return Ok(json!(found));
             }
         }

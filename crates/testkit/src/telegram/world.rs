@@ -120,6 +120,10 @@ pub(super) struct World {
     pub refused_until: BTreeMap<String, Instant>,
     /// Which poll is the latest; an earlier one that still waits is ended with 409.
     pub poll: u64,
+    /// Polls that wait for an update.
+    pub polls_waiting: usize,
+    /// Updates that were in the answer to a poll.
+    pub handed_out: BTreeSet<i64>,
     pub calls: Vec<String>,
     pub violations: Vec<String>,
     sent_at: Vec<(Instant, i64)>,
@@ -146,6 +150,8 @@ impl World {
             outage: None,
             refused_until: BTreeMap::new(),
             poll: 0,
+            polls_waiting: 0,
+            handed_out: BTreeSet::new(),
             calls: Vec::new(),
             violations: Vec::new(),
             sent_at: Vec::new(),

@@ -8,7 +8,8 @@ use super::{Ground, verdict};
 const CLAIMS: [(&str, &str, &str); 13] = [
     (
         "telegram",
-        "a $1,500 signal is asked about in Telegram, a press fills it and the message says so; with Telegram away the terminal decides",
+        "a $1,500 signal is asked about in Telegram, a press fills it once and the message says so, also when the bot's process is killed around \
+         it; with Telegram away the terminal decides",
         "-p tests --test live_telegram",
     ),
     ("web", "with Telegram away the web page decides, with a code that is good once", "-p swarm --test web"),
