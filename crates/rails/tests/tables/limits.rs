@@ -45,6 +45,18 @@ fn the_file_that_ships_has_the_seeds_numbers() {
 }
 
 #[test]
+fn people_are_shown_what_the_file_says() {
+    let text = house_text();
+    let written: std::collections::BTreeMap<&str, _> = text
+        .lines()
+        .filter_map(|line| line.split('#').next()?.split_once(" = "))
+        .map(|(name, value)| (name, decimal(value.trim().trim_matches('"'))))
+        .collect();
+    assert_eq!(written.len(), either_side().len());
+    assert_eq!(house().named(), written);
+}
+
+#[test]
 fn each_limit_must_be_there_and_no_other_may_be() {
     for (name, _, _) in either_side() {
         let without: String =

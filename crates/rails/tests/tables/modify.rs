@@ -1,6 +1,7 @@
 //! MODIFY asks for less, never for more, and what it makes is another request.
 
 use domain::ids::ApprovalId;
+use domain::market::Instrument;
 use domain::order::{OrderEnvelope, Side};
 use domain::person::Change;
 use domain::telegram_button::{Less, Press};
@@ -26,6 +27,8 @@ fn a_change_asks_for_less_or_gives_less_room() {
         (Side::Buy, Some("0.5"), Some("99"), Ok(("0.5", "99", "49.5"))),
         (Side::Buy, Some("2"), Some("99"), Ok(("2", "99", "198"))),
         (Side::Sell, Some("1"), Some("101"), Ok(("1", "101", "101"))),
+        (Side::Sell, Some("1"), None, Ok(("1", "100", "100"))),
+        (Side::Sell, None, None, Err(Nothing)),
         (Side::Buy, None, None, Err(Nothing)),
         (Side::Buy, Some("2"), None, Err(Nothing)),
         (Side::Buy, Some("2"), Some("100"), Err(Nothing)),
@@ -59,10 +62,19 @@ fn all_but_quantity_price_and_their_product_stays() {
 fn what_the_venue_does_not_take_is_said_at_once() {
     let rules = rules(btc());
     let of = |q: &str, p: &str| suits_venue(&envelope(1, &btc(), Side::Buy, quantity(q), price(p)), &rules);
-    assert_eq!(of("1", "100"), Ok(()));
-    for (q, p) in [("0.000000001", "100"), ("1", "100.0000001")] {
-        assert!(matches!(of(q, p), Err(ModifyFault::Venue(_))), "{q} {p}");
+    for (q, p, fault) in [
+        ("1", "100", None),
+        ("0.001", "5000", None),
+        ("0.001", "4999.99", Some("the notional is below its minimum")),
+        ("0.0011", "100000", Some("the quantity is no multiple of its step")),
+        ("1", "100.001", Some("the price is no multiple of its tick")),
+    ] {
+        assert_eq!(of(q, p), fault.map_or(Ok(()), |fault| Err(ModifyFault::Venue(fault))), "{q} {p}");
     }
+    let larger = Instrument { min_quantity: decimal("0.002"), ..rules };
+    let of = |q: &str| suits_venue(&envelope(1, &btc(), Side::Buy, quantity(q), price("9000")), &larger);
+    assert_eq!(of("0.002"), Ok(()));
+    assert_eq!(of("0.001"), Err(ModifyFault::Venue("the quantity is below its minimum")));
 }
 
 #[test]
