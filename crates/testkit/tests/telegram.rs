@@ -141,9 +141,18 @@ async fn a_poll_waits_for_an_update_and_a_second_poller_ends_it() {
 #[tokio::test]
 async fn messages_are_counted_and_too_many_are_refused() {
     let (telegram, client) = open().await;
-    client.good("sendMessage", json!({ "chat_id": ANNA, "text": "one" })).await;
-    let (status, answer) = client.call("sendMessage", json!({ "chat_id": ANNA, "text": "two" })).await;
-    assert_eq!((status, &answer["parameters"]["retry_after"]), (429, &json!(1)));
+    // Three at once are a short burst; on a slow machine a second goes by in between and lets one more pass.
+    let mut passed = 0;
+    let refused = loop {
+        let (status, answer) = client.call("sendMessage", json!({ "chat_id": ANNA, "text": "again" })).await;
+        if status != 200 {
+            break (status, answer["parameters"]["retry_after"].clone());
+        }
+        passed += 1;
+        assert!(passed < 30, "nothing was refused");
+    };
+    assert!(passed >= 3, "{passed} passed");
+    assert_eq!(refused, (429, json!(1)));
     let mut last = 200;
     for person in 100..140 {
         telegram.person(person, "x");
