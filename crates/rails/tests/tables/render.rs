@@ -146,6 +146,9 @@ fn what_an_agent_says_is_kept_as_far_as_it_is_harmless() {
     }
     assert_eq!(prose(&"x".repeat(10_000)), format!("> {}", "x".repeat(MAX_PROSE_CHARS)));
     assert_eq!(prose(&"a\n".repeat(300)).split('\n').count(), MAX_PROSE_LINES);
+    // What would pass the bound together with the lines before it is left out as a whole.
+    let full = "a\n".repeat(MAX_PROSE_LINES);
+    assert_eq!(prose(&format!("{full}{}", "x".repeat(MAX_PROSE_CHARS))), prose(&full));
     let many = prose(&(0..20).map(|n| format!("{n}\n")).collect::<String>());
     assert!(many.ends_with("> 11 12 13 14 15 16 17 18 19"), "{many}");
 }
