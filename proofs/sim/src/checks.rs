@@ -236,6 +236,12 @@ impl Checks {
                     self.own.post(user, fill, rule);
                 }
             }
+            // What one step commits beside it may have come after it.
+            "permit_signed" => {
+                if let Some(order) = row.body["order_id"].as_str().and_then(|text| text.parse().ok()) {
+                    self.own.permitted(user, OrderId(order));
+                }
+            }
             "breaker_reset" => self.own.reset(user),
             _ => {}
         }

@@ -49,6 +49,8 @@ pub(super) struct Own {
     cash: BTreeMap<UserId, Decimal>,
     trades: BTreeMap<(UserId, InstrumentId), Trade>,
     streaks: BTreeMap<UserId, Streak>,
+    /// The streak that stood when an order was permitted.
+    streaks_then: BTreeMap<OrderId, Streak>,
     /// Lowest and highest price since shortly before the last midnight, and the day that was late then.
     prices: BTreeMap<InstrumentId, (Decimal, Decimal)>,
     late_on: Option<i64>,
@@ -97,8 +99,16 @@ impl Own {
         self.streaks.remove(&user);
     }
 
-    pub(super) fn streak(&self, user: UserId) -> Streak {
-        self.streaks.get(&user).copied().unwrap_or_default()
+    /// The audit chain says that this order was permitted, after what the chain says before.
+    pub(super) fn permitted(&mut self, user: UserId, order: OrderId) {
+        let streak = self.streaks.get(&user).copied().unwrap_or_default();
+        self.streaks_then.insert(order, streak);
+    }
+
+    /// The streak of a user when an order was permitted; that of now when no row says when that was.
+    pub(super) fn streak(&self, user: UserId, order: OrderId) -> Streak {
+        let then = self.streaks_then.get(&order).or_else(|| self.streaks.get(&user));
+        then.copied().unwrap_or_default()
     }
 
     pub(super) fn cash(&self, user: UserId) -> Decimal {

@@ -115,7 +115,7 @@ impl Checks {
         let level = self.level;
         let file = sight.kill_file.map_or(1, |copy| if copy.epoch > self.epoch { copy.level } else { 0 });
         self.require(level.max(file) == 0, KILL, || format!("{id} permitted at level {level}, file {file}"));
-        let streak = self.own.streak(user);
+        let streak = self.own.streak(user, id);
         self.require(!streak.latched, BREAKER, || format!("{id} permitted after {streak:?}"));
         let skewed = sight.treasury_offset_ms.abs() > MAX_SKEW_MS;
         self.require(!skewed, FRESHNESS, || format!("{id} with a clock {} ms off", sight.treasury_offset_ms));
