@@ -37,7 +37,7 @@ async fn scene() -> (Server, Bus) {
         bus::permissions::Permissions { publish: vec![">".into()], subscribe: vec![">".into()], ..Default::default() };
     let mut users: Vec<_> = agents.iter().map(|a| (a.name, permissions_of(a))).collect();
     users.extend([("operator", permissions_of_person("operator")), ("root", all)]);
-    let server = Server::start(&users).await;
+    let server = Server::start(&users);
     let (supervisor, _) = server.bus("supervisor").await;
     streams::apply(&supervisor, &agents).await.unwrap();
     let (root, _) = server.bus("root").await;
@@ -120,7 +120,7 @@ async fn a_stream_of_an_earlier_build_is_corrected_and_goes_on_writing_as_it_was
 
     let all =
         bus::permissions::Permissions { publish: vec![">".into()], subscribe: vec![">".into()], ..Default::default() };
-    let server = Server::start(&[("root", all)]).await;
+    let server = Server::start(&[("root", all)]);
     let (root, _) = server.bus("root").await;
     let js = jetstream::new(root.client().clone());
     let earlier = jetstream::stream::Config {
@@ -156,7 +156,7 @@ impl IntoPull for jetstream::consumer::Config {
 async fn a_difference_that_cant_be_changed_in_place_is_an_error_that_says_what_to_do() {
     let all =
         bus::permissions::Permissions { publish: vec![">".into()], subscribe: vec![">".into()], ..Default::default() };
-    let server = Server::start(&[("root", all)]).await;
+    let server = Server::start(&[("root", all)]);
     let (root, _) = server.bus("root").await;
     let wrong = jetstream::stream::Config {
         name: "TRADING_HIGH".into(),

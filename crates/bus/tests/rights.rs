@@ -25,7 +25,7 @@ async fn scene() -> Server {
     let mut users: Vec<_> = agents.iter().map(|a| (a.name, permissions_of(a))).collect();
     users.push(("page", permissions_of(&page())));
     users.extend([("operator", permissions_of_person("operator")), ("alice", permissions_of_person("alice"))]);
-    let server = Server::start(&users).await;
+    let server = Server::start(&users);
     let (admin, _) = server.bus("admin").await;
     streams::apply(&admin, &agents).await.unwrap();
     server
@@ -183,8 +183,7 @@ async fn a_stranger_is_not_let_in() {
     let server = scene().await;
     let key = nkeys::KeyPair::new_user();
     for seed in [None, Some(key.seed().unwrap())] {
-        let config =
-            bus::BusConfig { url: server.url().to_owned(), name: "x".into(), nkey_seed: seed, inbox_prefix: None };
+        let config = bus::BusConfig { url: server.url(), name: "x".into(), nkey_seed: seed, inbox_prefix: None };
         assert!(Bus::connect(config).await.is_err());
     }
 }
