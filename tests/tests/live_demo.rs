@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -11,19 +11,11 @@ use serde_json::Value;
 const SCENES: [&str; 10] =
     ["fill", "approval", "split", "position", "rate", "breaker", "daily_loss", "kill_level", "ledger_venue", "audit"];
 
-/// `swarm` beside this test's own program.
-fn program() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let program = own.parent().and_then(Path::parent).unwrap().join("swarm");
-    assert!(program.is_file(), "{} is not built: cargo build --workspace --bins", program.display());
-    program
-}
-
 #[test]
 fn every_scene_of_the_demo_ends_as_it_must() {
     let folder = testkit::servers::fresh_folder("demo");
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("config");
-    let done = Command::new(program())
+    let done = Command::new(tests::program())
         .arg("--data-dir")
         .arg(&folder)
         .args(["--json", "demo", "--config-dir"])

@@ -19,7 +19,7 @@ use testkit::wait::{wait_for, wait_until};
 use tokio::task::{JoinSet, block_in_place};
 
 use crate::ELECTED_WITHIN;
-use crate::swarm::{Decided, Swarm, program};
+use crate::swarm::{Decided, Swarm};
 
 /// Signals sent around the death of the leader.
 const SIGNALS: usize = 12;
@@ -179,7 +179,7 @@ async fn each_signal_has_one_end(swarm: &Swarm, signals: &[MessageId], stale: Me
 /// `swarm up` started it again, it has caught up, and the doctor says so.
 async fn the_dead_node_is_back(swarm: &Swarm, leader: &str, dead: i32) {
     let doctor = || async {
-        let output = tokio::process::Command::new(program())
+        let output = tokio::process::Command::new(tests::program())
             .arg("--data-dir")
             .arg(swarm.data())
             .args(["--json", "doctor", "--config-dir"])

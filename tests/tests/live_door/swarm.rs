@@ -59,21 +59,12 @@ impl Swarm {
     /// [`Swarm::start`] with more arguments for `swarm up`.
     pub async fn start_with(more: &[&str]) -> Self {
         let folder = fresh_folder("door");
-        let config = folder.join("config");
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        std::fs::create_dir_all(&config).unwrap();
-        for file in std::fs::read_dir(root.join("config")).unwrap() {
-            let file = file.unwrap().path();
-            std::fs::copy(&file, config.join(file.file_name().unwrap())).unwrap();
-        }
-        let strategies = config.join("strategies.toml");
-        let text = std::fs::read_to_string(&strategies).unwrap().replace("enabled = true", "enabled = false");
-        std::fs::write(&strategies, text).unwrap();
+        let config = tests::config_without_strategies(&folder);
         std::fs::write(folder.join("people.toml"), PEOPLE).unwrap();
         std::fs::write(folder.join("descriptors.bin"), proto::DESCRIPTORS).unwrap();
 
         let ready = folder.join("ready.json");
-        let mut command = Command::new(program());
+        let mut command = Command::new(tests::program());
         command.arg("--data-dir").arg(folder.join("data")).arg("up").args(["--market", "scripted"]);
         command.arg("--config-dir").arg(&config).arg("--people").arg(folder.join("people.toml"));
         command.arg("--ready-file").arg(&ready).args(more);
@@ -242,14 +233,6 @@ impl Swarm {
             assert!(!Path::new(&format!("/proc/{pid}")).exists(), "{name} was left behind");
         }
     }
-}
-
-/// `swarm` beside this test's own program.
-pub fn program() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let program = own.parent().and_then(Path::parent).unwrap().join("swarm");
-    assert!(program.is_file(), "{} is not built: cargo build --workspace --bins", program.display());
-    program
 }
 
 fn pids(summary: &Value) -> BTreeMap<String, u64> {

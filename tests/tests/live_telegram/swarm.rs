@@ -1,6 +1,6 @@
 //! A `swarm up` of a test's own with a bot.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -23,28 +23,12 @@ pub struct Swarm {
     _up: Child,
 }
 
-fn program() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let program = own.parent().and_then(Path::parent).unwrap().join("swarm");
-    assert!(program.is_file(), "{} is not built: cargo build --workspace --bins", program.display());
-    program
-}
-
 impl Swarm {
     pub fn start(telegram: &Telegram) -> Self {
         let folder = fresh_folder("telegram");
-        let config = folder.join("config");
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        std::fs::create_dir_all(&config).unwrap();
-        for file in std::fs::read_dir(root.join("config")).unwrap() {
-            let file = file.unwrap().path();
-            std::fs::copy(&file, config.join(file.file_name().unwrap())).unwrap();
-        }
-        let strategies = config.join("strategies.toml");
-        let text = std::fs::read_to_string(&strategies).unwrap().replace("enabled = true", "enabled = false");
-        std::fs::write(&strategies, text).unwrap();
+        let config = tests::config_without_strategies(&folder);
         let ready = folder.join("ready.json");
-        let mut command = Command::new(program());
+        let mut command = Command::new(tests::program());
         command.arg("--data-dir").arg(folder.join("data")).arg("up").args(["--market", "scripted"]);
         command.arg("--config-dir").arg(&config).arg("--ready-file").arg(&ready);
         command.env("TELEGRAM_TOKEN", TOKEN).env("TELEGRAM_API_URL", telegram.url());
@@ -67,7 +51,7 @@ impl Swarm {
 
     /// A command of `swarm`, as a person at the terminal types it.
     pub fn run(&self, words: &[&str]) -> Value {
-        let done = Command::new(program())
+        let done = Command::new(tests::program())
             .arg("--data-dir")
             .arg(self.folder.join("data"))
             .arg("--json")

@@ -136,7 +136,10 @@ pub async fn entry_of_update(unit: &mut Unit, update_id: i64) -> Result<Result<E
             match evidence::change_of(&row, pressed.button.press, rules.as_ref()) {
                 Some(change) => Said::Modify(change),
                 None => {
-                    return Ok(Err(Refused::new("BAD_CHANGE", "the venue's rules of this instrument are not known")));
+                    return Ok(Err(Refused::new(
+                        "BAD_CHANGE",
+                        "the venue's rules are not known, or leave no such change",
+                    )));
                 }
             }
         }
