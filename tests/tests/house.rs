@@ -46,6 +46,7 @@ fn each_room_knows_only_the_rooms_below_it() {
         ("bus", &["domain", "proto"]),
         ("store", &["domain", "rails"]),
         ("venues", &["domain", "rails"]),
+        ("llm", &["domain", "rails"]),
         ("servers", &[]),
         ("runtime", &["domain", "rails", "bus", "store"]),
         ("memory", &["domain", "rails", "bus", "store"]),

@@ -1,0 +1,6 @@
+//! Language models behind one door: providers and their wire formats, one deadline over all tiers, breakers, admission,
+//! quotas and budgets by reservation, caches that are measured by their wrong answers, and the client that agents ask with.
+//!
+//! Architecture invariant: nothing here touches an order. What a model says reaches an agent only as a closed type; what it
+//! may cause is decided elsewhere, by code that holds no model.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
