@@ -7,8 +7,8 @@ use domain::money::Usd;
 use domain::order::TimeInForce;
 use runtime::ConfigFaults;
 use rust_decimal::Decimal;
+use settings::Section;
 
-use crate::section::Section;
 use crate::strategy::mean_reversion::MeanReversionRules;
 use crate::strategy::trend::TrendRules;
 
@@ -176,13 +176,7 @@ fn sizing(part: &mut Section<'_>) -> crate::strategy::Sizing {
 /// # Errors
 /// [`ConfigError`] with all faults.
 pub fn checked<T>(file: &'static str, text: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Result<T, ConfigError> {
-    let table =
-        text.parse::<toml::Table>().map_err(|error| ConfigError { file, faults: vec![error.message().to_owned()] })?;
-    let mut faults = Vec::new();
-    let mut section = Section::new("", table, &mut faults);
-    let value = read(&mut section);
-    section.finish();
-    if faults.is_empty() { Ok(value) } else { Err(ConfigError { file, faults }) }
+    settings::checked(text, read).map_err(|faults| ConfigError { file, faults })
 }
 
 #[cfg(test)]

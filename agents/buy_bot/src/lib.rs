@@ -10,7 +10,6 @@ pub mod mint;
 pub mod planner;
 pub mod process;
 mod saved;
-pub mod section;
 pub mod strategy;
 
 pub use agent::BuyBot;

@@ -4,3 +4,7 @@
 //! Architecture invariant: nothing here touches an order. What a model says reaches an agent only as a closed type; what it
 //! may cause is decided elsewhere, by code that holds no model.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+pub mod answer;
+pub mod failure;
+pub mod request;

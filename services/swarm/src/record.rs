@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use buy_bot::config::{ConfigError, checked};
-use buy_bot::section::Section;
 use domain::market::Symbol;
 use domain::money::{Price, Quantity};
 use domain::time::{Clock, UnixMs};
 use rust_decimal::Decimal;
+use settings::Section;
 use venues::VenueError;
 use venues::binance::{BinanceConfig, BinanceSource};
 use venues::builtin::{BuiltinConfig, BuiltinInstrument, BuiltinMarket};

@@ -1,10 +1,10 @@
 //! Contents of `config/replay.toml`.
 
 use buy_bot::config::{ConfigError, StrategiesConfig, checked};
-use buy_bot::section::Section;
 use domain::market::{Instrument, InstrumentId, Symbol, Venue};
 use domain::money::Usd;
 use rust_decimal::Decimal;
+use settings::Section;
 
 /// How a replay runs. The seed is not in here: it belongs to the run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,8 @@
 //! Reads one section of a TOML file key by key and notes every fault instead of stopping at the first. A key that was
 //! not asked for is a fault too.
+//!
+//! Architecture invariant: it knows forms (words, numbers, symbols), no setting and no default.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 use domain::market::Symbol;
 use domain::money::parse_plain;
@@ -53,6 +56,35 @@ impl<'a> Section<'a> {
             }
             None => String::new(),
         }
+    }
+
+    /// Any text on one line; empty after a fault.
+    pub fn line(&mut self, key: &str) -> String {
+        match self.take(key) {
+            Some(toml::Value::String(value)) if !value.chars().any(char::is_control) => value,
+            Some(_) => {
+                self.fault(key, "not a text on one line");
+                String::new()
+            }
+            None => String::new(),
+        }
+    }
+
+    /// A list of different words that may stand in a subject; what is none is left out and noted.
+    pub fn words(&mut self, key: &str) -> Vec<String> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let mut words: Vec<String> = Vec::new();
+        for item in value.as_array().into_iter().flatten() {
+            if let Some(word) = item.as_str().filter(|word| domain::subject::is_token(word))
+                && !words.iter().any(|known| known == word)
+            {
+                words.push(word.to_owned());
+            }
+        }
+        if Some(words.len()) != value.as_array().map(Vec::len) {
+            self.fault(key, "not a list of different words");
+        }
+        words
     }
 
     /// A whole number from `least` to `most`; `least` after a fault.
@@ -150,5 +182,48 @@ impl<'a> Section<'a> {
         for key in left {
             self.fault(&key, "unknown");
         }
+    }
+}
+
+/// Parses `text`, lets `read` take its keys, and refuses when anything was wrong or left over.
+///
+/// # Errors
+/// All faults found.
+pub fn checked<T>(text: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Result<T, Vec<String>> {
+    let table = text.parse::<toml::Table>().map_err(|error| vec![error.message().to_owned()])?;
+    let mut faults = Vec::new();
+    let mut section = Section::new("", table, &mut faults);
+    let value = read(&mut section);
+    section.finish();
+    if faults.is_empty() { Ok(value) } else { Err(faults) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_noted_with_its_path() {
+        let text = "a = 1\nb = \"x y\"\nc = [\"one\", \"one\"]\n[d]\ne = \"two\\nlines\"\nf = 1";
+        let faults = checked(text, |section| {
+            section.whole("a", 2, 3);
+            section.text("b");
+            section.words("c");
+            section.part("d", |part| {
+                part.line("e");
+                Some(())
+            });
+            section.flag("g");
+        })
+        .unwrap_err();
+        let named: Vec<&str> = faults.iter().filter_map(|fault| fault.split(':').next()).collect();
+        assert_eq!(named, ["a", "b", "c", "d.e", "d.f", "g"]);
+    }
+
+    #[test]
+    fn good_values_are_taken() {
+        let text = "line = \"any text, on one line\"\nwords = [\"one\", \"two\"]";
+        let read = checked(text, |section| (section.line("line"), section.words("words"))).unwrap();
+        assert_eq!(read, ("any text, on one line".to_owned(), vec!["one".to_owned(), "two".to_owned()]));
     }
 }
