@@ -8,6 +8,7 @@ pub mod bank;
 pub mod build;
 pub mod clock;
 pub mod link;
+pub mod provider;
 pub mod servers;
 pub mod telegram;
 pub mod wait;
