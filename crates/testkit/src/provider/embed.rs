@@ -9,7 +9,6 @@ pub(super) const DIMENSIONS: usize = 256;
 
 /// Words hashed into a vector of length one.
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "an index below the number of dimensions")]
 pub fn vector(text: &str, dimensions: usize) -> Vec<f32> {
     let mut vector = vec![0.0_f32; dimensions.max(1)];
     for word in text.split_whitespace() {

@@ -33,7 +33,6 @@ impl Bucket {
     }
 
     /// What a second gives back.
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     fn rate(&self) -> f64 {
         self.limit as f64 / self.period.as_secs_f64()
     }
@@ -44,13 +43,11 @@ impl Bucket {
     }
 
     /// How long until `more` fits.
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     fn wait(&self, more: u64) -> Duration {
         let over = self.used + more as f64 - self.limit as f64;
         if over > 1e-9 { Duration::from_secs_f64(over / self.rate().max(1e-9)) } else { Duration::ZERO }
     }
 
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between nothing and the limit")]
     fn left(&self) -> u64 {
         self.limit.saturating_sub(self.used.ceil() as u64)
     }
@@ -101,7 +98,6 @@ impl Meter {
     }
 
     /// Tokens that were generated; they can take more than is left.
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     pub(super) fn spend(&mut self, tokens: u64) {
         self.tokens.used += tokens as f64;
     }

@@ -12,6 +12,7 @@ mod fault;
 mod limits;
 mod ollama;
 mod openai;
+mod openai_request;
 mod play;
 mod schema;
 mod server;
@@ -73,7 +74,6 @@ impl Provider {
     ///
     /// # Panics
     /// When no port can be had.
-    #[expect(clippy::unused_async, reason = "it spawns, so it needs a runtime: the signature says so")]
     pub async fn start(dialect: Dialect) -> Self {
         let port = socket();
         port.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
@@ -110,7 +110,6 @@ impl Provider {
     ///
     /// # Panics
     /// When the port cannot be had.
-    #[expect(clippy::unused_async, reason = "it spawns, so it needs a runtime: the signature says so")]
     pub async fn revive(&self) {
         let mut running = self.running();
         if running.is_none() {

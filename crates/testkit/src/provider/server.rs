@@ -13,8 +13,8 @@ use super::limits;
 use super::play::{self, Stage};
 use super::talk::{Chat, Embed, Flavour, Reply, Route};
 use super::wire::{Outcome, Request, Step, Wire};
-use super::world::{Flight, Script, Seen, Shared, Waiting, World};
-use super::{Dialect, anthropic, embed, ollama, openai};
+use super::world::{Flight, Script, Shared, Waiting, World};
+use super::{Dialect, anthropic, embed, ollama, openai, openai_request};
 
 /// Serves until it is told to stop; then neither listener nor connection is left.
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
@@ -67,8 +67,8 @@ enum Asked {
 
 /// Answers one request.
 async fn exchange(wire: &mut Wire, shared: &Arc<Shared>, request: &Request) -> Outcome {
-    let (flight, number) = Flight::begin(shared, &request.path);
     let body = serde_json::from_slice::<Value>(&request.body).ok();
+    let (flight, number) = Flight::begin(shared, request, body.as_ref());
     let found = route(shared.dialect, &request.method, &request.path);
     let flavour = found.map_or(Flavour::OpenAi, |(flavour, _)| flavour);
     let judged = judge(shared, request, found, body.as_ref());
@@ -77,7 +77,6 @@ async fn exchange(wire: &mut Wire, shared: &Arc<Shared>, request: &Request) -> O
         Err(_) => None,
     };
     let stage = stage(shared, flavour, fault);
-    let body = body.unwrap_or(Value::Null);
     let answers = matches!(judged, Ok(Asked::Chat(_) | Asked::Embed(_)));
     let steps = match judged {
         Err(refusal) => stage.refused(&refusal),
@@ -87,7 +86,7 @@ async fn exchange(wire: &mut Wire, shared: &Arc<Shared>, request: &Request) -> O
             let answer = match script {
                 Script::Own => None,
                 Script::Fixed(answer) => Some(answer),
-                Script::Made(made) => Some(made(&body)),
+                Script::Made(made) => Some(made(body.as_ref().unwrap_or(&Value::Null))),
             };
             let reply = Reply::new(number, &chat, answer, stage.pace.chunks);
             stage.chat(&chat, reply)
@@ -101,7 +100,6 @@ async fn exchange(wire: &mut Wire, shared: &Arc<Shared>, request: &Request) -> O
             stage.whole(&asked.model, &list, (asked.prompt_tokens, 0))
         }
     };
-    remember(shared, request, body);
     let outcome = if answers { in_turn(wire, shared, &stage, steps).await } else { run(wire, shared, steps).await };
     drop(flight);
     outcome
@@ -154,14 +152,6 @@ fn stage(shared: &Arc<Shared>, flavour: Flavour, fault: Option<Fault>) -> Stage 
     Stage { dialect: shared.dialect, flavour, pace: world.pace, limits, fault }
 }
 
-fn remember(shared: &Arc<Shared>, request: &Request, body: Value) {
-    let mut world = shared.world();
-    if world.keeps_requests {
-        let (path, headers) = (request.path.clone(), request.headers.clone());
-        world.requests.push(Seen { at: Instant::now(), path, headers, body });
-    }
-}
-
 fn vectors(shared: &Arc<Shared>, asked: &Embed, fault: Option<&Fault>) -> Vec<Value> {
     if matches!(fault, Some(Fault::EmptyChoices | Fault::EmptyContent)) {
         return Vec::new();
@@ -179,7 +169,7 @@ fn vectors(shared: &Arc<Shared>, asked: &Embed, fault: Option<&Fault>) -> Vec<Va
 
 fn route(dialect: Dialect, method: &str, path: &str) -> Option<(Flavour, Route)> {
     match dialect {
-        Dialect::OpenAi => openai::route(method, path),
+        Dialect::OpenAi => openai_request::route(method, path),
         Dialect::Ollama => ollama::route(method, path).map(|route| (Flavour::OpenAi, route)),
         Dialect::Anthropic => anthropic::route(method, path).map(|route| (Flavour::OpenAi, route)),
     }
@@ -220,11 +210,11 @@ fn asked(
         (Route::Models, Dialect::OpenAi) => return Ok(Asked::List(openai::models(&named()))),
         (Route::Models, Dialect::Ollama) => return Ok(Asked::List(ollama::models(&named()))),
         (Route::Models, Dialect::Anthropic) => return Ok(Asked::List(anthropic::models(&named()))),
-        (Route::Chat, Dialect::OpenAi) => Asked::Chat(openai::chat(flavour, object(request, body)?)?),
+        (Route::Chat, Dialect::OpenAi) => Asked::Chat(openai_request::chat(flavour, object(request, body)?)?),
         (Route::Chat, Dialect::Ollama) => Asked::Chat(ollama::chat(object(request, body)?)?),
         (Route::Chat, Dialect::Anthropic) => Asked::Chat(anthropic::chat(object(request, body)?)?),
         (Route::Embed, Dialect::Ollama) => Asked::Embed(ollama::embed(object(request, body)?)?),
-        (Route::Embed, _) => Asked::Embed(openai::embed(object(request, body)?)?),
+        (Route::Embed, _) => Asked::Embed(openai_request::embed(object(request, body)?)?),
     };
     let (model, prompt, prefilled) = match &asked {
         Asked::Chat(chat) => (&chat.model, chat.prompt_tokens, chat.prefilled),

@@ -14,6 +14,7 @@ use super::fault::Fault;
 use super::limits::Meter;
 use super::play::Pace;
 use super::talk::Answer;
+use super::wire::Request;
 use super::{Dialect, KEY};
 
 /// A request that came.
@@ -180,15 +181,20 @@ impl Shared {
 pub(super) struct Flight(Arc<Shared>);
 
 impl Flight {
-    /// Counts the request; gives its number too.
-    pub(super) fn begin(shared: &Arc<Shared>, path: &str) -> (Self, u64) {
+    /// Counts the request and keeps it; gives its number too.
+    pub(super) fn begin(shared: &Arc<Shared>, request: &Request, body: Option<&Value>) -> (Self, u64) {
         let mut world = shared.world();
         world.calls += 1;
-        match world.paths.get_mut(path) {
+        match world.paths.get_mut(&request.path) {
             Some(count) => *count += 1,
             None => {
-                world.paths.insert(path.to_owned(), 1);
+                world.paths.insert(request.path.clone(), 1);
             }
+        }
+        if world.keeps_requests {
+            let (path, headers) = (request.path.clone(), request.headers.clone());
+            let body = body.cloned().unwrap_or(Value::Null);
+            world.requests.push(Seen { at: Instant::now(), path, headers, body });
         }
         world.in_flight += 1;
         world.max_in_flight = world.max_in_flight.max(world.in_flight);
