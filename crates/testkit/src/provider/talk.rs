@@ -282,11 +282,11 @@ pub(super) fn texts(value: Option<&Value>) -> Vec<String> {
     }
 }
 
+/// A message and its place in the request.
+pub(super) type Placed<'a> = (String, &'a Map<String, Value>);
+
 /// Each message is an object with a role among `roles`; gives them and whether the last is the assistant's.
-pub(super) fn messages<'a>(
-    body: &'a Map<String, Value>,
-    roles: &[&str],
-) -> Result<(Vec<(String, &'a Map<String, Value>)>, bool), Flaw> {
+pub(super) fn messages<'a>(body: &'a Map<String, Value>, roles: &[&str]) -> Result<(Vec<Placed<'a>>, bool), Flaw> {
     let list = check::required("", body, "messages")?;
     let list = list.as_array().ok_or_else(|| Flaw::Type("messages".to_owned(), "an array"))?;
     let mut found = Vec::with_capacity(list.len());

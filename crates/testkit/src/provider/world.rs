@@ -134,10 +134,8 @@ impl World {
     /// What goes wrong with the next request. Those that only ask for a list are hit by what lasts, not by what is played
     /// once: else a health check would use up a fault that was meant for an answer.
     pub(super) fn next_fault(&mut self, asks_for_an_answer: bool) -> Option<Fault> {
-        if asks_for_an_answer {
-            if let Some(fault) = self.faults.pop_front() {
-                return Some(fault);
-            }
+        if asks_for_an_answer && let Some(fault) = self.faults.pop_front() {
+            return Some(fault);
         }
         match &mut self.lasting {
             Some(Lasting::Always(fault)) => Some(fault.clone()),

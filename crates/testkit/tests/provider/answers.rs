@@ -1,7 +1,7 @@
 //! Good answers, whole and streamed.
 
 use serde_json::{Value, json};
-use testkit::provider::{Answer, Billed, Dialect, Limits, Provider};
+use testkit::provider::{Answer, Billed, Dialect, Fault, Limits, Provider};
 use testkit::wait_until;
 
 use super::client::{BOUND, Client, DIALECTS, Ended, TEXT, Told, read};
@@ -202,6 +202,12 @@ async fn groq_and_openrouter_have_their_own_ways() {
     let sent = client.post("/api/v1/chat/completions").json(&more).send().await.unwrap();
     let (router, _) = read(sent).await;
     assert!(router.starts_with(": OPENROUTER PROCESSING\n\n") && client.told(&router).content == TEXT, "{router}");
+    provider.play(vec![Fault::ErrorEventAfter(1), Fault::status(402)]);
+    let sent = client.post("/api/v1/chat/completions").json(&more).send().await.unwrap();
+    let told = client.told(&read(sent).await.0);
+    assert_eq!((told.content.as_str(), told.error, told.finish.as_deref()), ("aaaa", true, Some("error")));
+    let sent = client.post("/api/v1/chat/completions").json(&more).send().await.unwrap();
+    assert_eq!(sent.json::<Value>().await.unwrap()["error"]["code"], 402, "a number, unlike OpenAI's");
     assert_eq!(provider.violations(), Vec::<String>::new());
     for (path, field, value) in
         [("/v1/chat/completions", "provider", json!({})), ("/openai/v1/chat/completions", "logprobs", json!(true))]
