@@ -5,6 +5,7 @@
 //! may cause is decided elsewhere, by code that holds no model.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod adapter;
 pub mod admission;
 pub mod answer;
 pub mod breaker;
