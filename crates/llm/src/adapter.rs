@@ -6,12 +6,15 @@
 //! - [`Adapter::OpenAi`]: "Chat Completions" and "Embeddings" of the OpenAI API reference, v1; Groq "API Reference", "API
 //!   Error Codes and Responses" and "Rate Limits" (`/openai/v1`); OpenRouter "Streaming" and "Errors and Debugging"
 //!   (`/api/v1`); llama.cpp `tools/server/README.md` with `exceed_context_size_error` (ggml-org/llama.cpp#15780).
-//! - `Ollama`: `docs/api.md` of the Ollama repository, native API.
-//! - `Anthropic`: Messages API, version 2023-06-01.
+//! - [`Adapter::Ollama`]: `docs/api.md` of the Ollama repository (`/api/chat`, `/api/embed`), which has no version of its own.
+//! - [`Adapter::Anthropic`]: "Messages", "Streaming Messages", "Structured outputs", "Errors" and "Rate limits" of the Claude
+//!   API, header `anthropic-version: 2023-06-01`.
 
+mod anthropic;
 mod decoder;
 mod frame;
 mod limits;
+mod ollama;
 mod openai;
 mod refusal;
 mod wire;
@@ -31,6 +34,10 @@ use crate::request::{ChatRequest, Message};
 pub enum Adapter {
     /// Chat completions of OpenAI, as Groq, OpenRouter and llama.cpp speak them too.
     OpenAi,
+    /// Ollama's own.
+    Ollama,
+    /// Messages of Anthropic.
+    Anthropic,
 }
 
 /// What a tier's configuration says about the model that is asked.
@@ -67,7 +74,7 @@ pub struct Call {
 
 impl Adapter {
     /// All of them.
-    pub const ALL: &'static [Self] = &[Self::OpenAi];
+    pub const ALL: &'static [Self] = &[Self::OpenAi, Self::Ollama, Self::Anthropic];
 
     /// Reads the word of the configuration.
     #[must_use]
@@ -80,6 +87,8 @@ impl Adapter {
     pub const fn word(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
+            Self::Ollama => "ollama",
+            Self::Anthropic => "anthropic",
         }
     }
 
@@ -87,7 +96,11 @@ impl Adapter {
     #[must_use]
     pub fn auth(self, key: &str) -> Vec<(&'static str, String)> {
         match self {
-            Self::OpenAi => vec![("authorization", format!("Bearer {key}"))],
+            // Ollama itself asks for none; a proxy in front of it does so in this way.
+            Self::OpenAi | Self::Ollama => vec![("authorization", format!("Bearer {key}"))],
+            Self::Anthropic => {
+                vec![("x-api-key", key.to_owned()), ("anthropic-version", anthropic::VERSION.to_owned())]
+            }
         }
     }
 
@@ -98,6 +111,8 @@ impl Adapter {
     pub fn chat(self, request: &ChatRequest, target: &Target<'_>, stream: bool) -> Result<Call, Failure> {
         match self {
             Self::OpenAi => openai::chat(request, target, stream),
+            Self::Ollama => ollama::chat(request, target, stream),
+            Self::Anthropic => anthropic::chat(request, target, stream),
         }
     }
 
@@ -109,6 +124,8 @@ impl Adapter {
     pub fn answer(self, request: &ChatRequest, body: &[u8]) -> Result<Answer, Failure> {
         match self {
             Self::OpenAi => openai::answer(request, body),
+            Self::Ollama => ollama::answer(request, body),
+            Self::Anthropic => anthropic::answer(request, body),
         }
     }
 
@@ -140,6 +157,8 @@ impl Adapter {
     pub fn embed(self, texts: &[String], target: &Target<'_>, dimensions: Option<u32>) -> Result<Call, Failure> {
         match self {
             Self::OpenAi => openai::embed(texts, target, dimensions),
+            Self::Ollama => ollama::embed(texts, target, dimensions),
+            Self::Anthropic => Err(Failure::new(Kind::Unsupported, "Anthropic has no embeddings")),
         }
     }
 
@@ -150,6 +169,8 @@ impl Adapter {
     pub fn embeddings(self, texts: &[String], body: &[u8]) -> Result<Embeddings, Failure> {
         match self {
             Self::OpenAi => openai::embeddings(texts, body),
+            Self::Ollama => ollama::embeddings(texts, body),
+            Self::Anthropic => Err(Failure::new(Kind::Unsupported, "Anthropic has no embeddings")),
         }
     }
 
@@ -162,9 +183,10 @@ impl Adapter {
     /// What the headers of any answer say about the provider's limits.
     #[must_use]
     pub fn limits<'h>(self, header: impl Fn(&str) -> Option<&'h str>, now: UnixMs) -> ProviderLimits {
-        let _ = now;
         match self {
             Self::OpenAi => limits::openai(header),
+            Self::Ollama => ProviderLimits::default(),
+            Self::Anthropic => anthropic::limits(header, now),
         }
     }
 }

@@ -10,5 +10,6 @@ pub mod admission;
 pub mod answer;
 pub mod breaker;
 pub mod failure;
+pub mod format;
 pub mod money;
 pub mod request;

@@ -1,9 +1,8 @@
 //! Reads a streamed answer piece by piece.
 
-use super::Adapter;
 use super::frame::{Framer, Framing};
-use super::openai;
 use super::wire::{after_calls, call_id, calls_before};
+use super::{Adapter, anthropic, ollama, openai};
 use crate::answer::{Finish, MOST_TOOL_CALLS, Piece, Usage};
 use crate::failure::{Failure, Kind};
 use crate::request::ChatRequest;
@@ -24,12 +23,17 @@ pub struct Decoder {
 #[derive(Debug)]
 enum Dialect {
     OpenAi,
+    Ollama,
+    /// With what the first event counted.
+    Anthropic(anthropic::Tokens),
 }
 
 impl Decoder {
     pub(super) fn new(adapter: Adapter, request: &ChatRequest) -> Self {
         let (dialect, framing) = match adapter {
             Adapter::OpenAi => (Dialect::OpenAi, Framing::Sse),
+            Adapter::Ollama => (Dialect::Ollama, Framing::Lines),
+            Adapter::Anthropic => (Dialect::Anthropic(anthropic::Tokens::default()), Framing::Sse),
         };
         Self { framer: Framer::new(framing), dialect, told: Told::new(request), failed: false }
     }
@@ -78,6 +82,8 @@ impl Dialect {
         }
         match self {
             Self::OpenAi => openai::event(event, told, out),
+            Self::Ollama => ollama::event(event, told, out),
+            Self::Anthropic(earlier) => anthropic::event(event, earlier, told, out),
         }
     }
 }
@@ -163,6 +169,11 @@ impl Told {
         self.said = true;
         out.push(Piece::ToolCall { index, id, name, arguments });
         Ok(())
+    }
+
+    /// Calls so far.
+    pub(super) const fn calls(&self) -> usize {
+        self.calls.len()
     }
 
     /// Why the model stopped. Calls without arguments get the empty ones that they mean.

@@ -1,5 +1,5 @@
 //! What headers say of limits and of when to ask again: Groq "Rate Limits" and OpenAI "Rate limits" (`x-ratelimit-*`),
-//! `retry-after` of RFC 9110, `retry-after-ms` of OpenAI.
+//! Anthropic "Rate limits" (`anthropic-ratelimit-*`), `retry-after` of RFC 9110, `retry-after-ms` of OpenAI.
 
 use std::time::Duration;
 
@@ -140,4 +140,24 @@ pub(super) fn moment(year: i64, month: usize, day: i64, time: &str) -> Option<Un
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let days = 365 * year + year / 4 - year / 100 + year / 400 + day_of_year - 719_468;
     Some(UnixMs(days * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1_000))
+}
+
+/// `2026-07-15T10:07:10Z`, also with parts of a second or an offset.
+pub(super) fn rfc3339(text: &str) -> Option<UnixMs> {
+    let (date, time) = text.trim().split_once(['T', 't'])?;
+    let mut parts = date.split('-');
+    let (year, month, day) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let zone = time.find(['Z', 'z', '+', '-'])?;
+    let (clock, offset) = time.split_at(zone);
+    let (whole, _) = clock.split_once('.').unwrap_or((clock, ""));
+    let then = moment(year, month, day, whole)?;
+    if offset.eq_ignore_ascii_case("z") {
+        return Some(then);
+    }
+    let (hours, minutes) = offset.get(1..)?.split_once(':')?;
+    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let is_ahead = offset.starts_with('+');
+    let in_range = (0..24).contains(&hours) && (0..60).contains(&minutes);
+    let ms = in_range.then(|| (hours * 60 + minutes) * 60_000)?;
+    Some(then.plus_ms(if is_ahead { -ms } else { ms }))
 }

@@ -216,15 +216,10 @@ fn without_keys(text: &str) -> String {
     if !STARTS.iter().any(|start| text.contains(start)) {
         return text.to_owned();
     }
-    let word = |word: &str| {
-        let is_key = STARTS.iter().any(|start| word.contains(start));
-        if is_key { "***".to_owned() } else { word.to_owned() }
-    };
     let mut after_bearer = false;
-    let words = text.split(' ').map(|part| {
-        let hidden =
-            if std::mem::replace(&mut after_bearer, part.ends_with("Bearer")) { "***".to_owned() } else { word(part) };
-        hidden
+    let words = text.split(' ').map(|word| {
+        let is_key = std::mem::replace(&mut after_bearer, word.ends_with("Bearer"));
+        if is_key || STARTS.iter().any(|start| word.contains(start)) { "***" } else { word }
     });
     words.collect::<Vec<_>>().join(" ")
 }

@@ -1,5 +1,7 @@
 //! Tables of documented payloads for each dialect, and properties of the streams.
 
+mod anthropic;
+mod ollama;
 mod openai;
 mod properties;
 mod refusals;

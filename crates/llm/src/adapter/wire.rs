@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 use super::estimated_prompt_tokens;
 use crate::answer::{Answer, Finish, MOST_TOOL_CALLS, ToolCall, Usage, estimated_tokens};
@@ -91,6 +92,17 @@ pub(super) fn malformed(what: &str, error: &serde_json::Error) -> Failure {
         "is no JSON"
     };
     Failure::new(Kind::Malformed, format!("{what} {how} (line {}, column {})", error.line(), error.column()))
+}
+
+/// The arguments of a call in the history, for dialects where they are an object. A model wrote them: they may be none.
+pub(super) fn arguments(call: &ToolCall) -> Result<Map<String, Value>, Failure> {
+    let text = call.arguments.trim();
+    if text.is_empty() {
+        return Ok(Map::new());
+    }
+    serde_json::from_str(text).map_err(|_| {
+        Failure::new(Kind::Unsupported, "the arguments of a call of a tool in the conversation are no JSON object")
+    })
 }
 
 /// The id of a call where the provider gives none. It counts the calls of the whole conversation, because a later turn

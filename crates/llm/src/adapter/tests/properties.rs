@@ -4,7 +4,12 @@ use super::*;
 
 /// Streams that are whole, one for each way a dialect is read.
 fn streams() -> Vec<(Adapter, &'static str)> {
-    vec![(Adapter::OpenAi, super::openai::TEXT), (Adapter::OpenAi, super::openai::CALLS)]
+    vec![
+        (Adapter::OpenAi, super::openai::TEXT),
+        (Adapter::OpenAi, super::openai::CALLS),
+        (Adapter::Ollama, super::ollama::STREAM),
+        (Adapter::Anthropic, super::anthropic::STREAM),
+    ]
 }
 
 /// The stream cut at these places.

@@ -14,10 +14,16 @@ fn check(adapter: Adapter, rows: &[(u16, Value, Kind)]) {
     }
 }
 
+fn openai(message: &str, code: &str) -> Value {
+    json!({ "error": { "message": message, "type": "invalid_request_error", "param": null, "code": code } })
+}
+
+fn router(code: u16, message: &str) -> Value {
+    json!({ "error": { "code": code, "message": message }, "user_id": "u" })
+}
+
 #[test]
-fn errors_of_the_openai_dialect_mean_what_they_say() {
-    let openai = |message: &str, code: &str| json!({ "error": { "message": message, "type": "invalid_request_error", "param": null, "code": code } });
-    let router = |code: u16, message: &str| json!({ "error": { "code": code, "message": message }, "user_id": "u" });
+fn errors_of_the_openai_dialect_about_the_request_mean_what_they_say() {
     check(
         Adapter::OpenAi,
         &[
@@ -71,6 +77,15 @@ fn errors_of_the_openai_dialect_mean_what_they_say() {
                 ),
                 Kind::PrefillRefused,
             ),
+        ],
+    );
+}
+
+#[test]
+fn errors_of_the_openai_dialect_about_the_provider_mean_what_they_say() {
+    check(
+        Adapter::OpenAi,
+        &[
             (400, openai("Unsupported parameter: 'max_tokens'", "unsupported_parameter"), Kind::Unsupported),
             (400, openai("This model does not support response format `json_schema`.", ""), Kind::Unsupported),
             (404, router(404, "No endpoints found that support tool use."), Kind::Unsupported),
@@ -134,7 +149,8 @@ fn a_key_is_never_repeated_and_a_page_never_shown() {
 #[test]
 fn when_to_ask_again_is_read_from_every_place_that_says_it() {
     let now = UnixMs(1_784_110_000_000); // 2026-07-15 10:06:40 UTC
-    let rows: &[(&[(&str, &str)], &str, Option<u64>)] = &[
+    type Row = (&'static [(&'static str, &'static str)], &'static str, Option<u64>);
+    let rows: &[Row] = &[
         (&[("retry-after", "2")], "", Some(2_000)),
         (&[("retry-after", "2.5")], "", Some(2_500)),
         (&[("retry-after", "2"), ("retry-after-ms", "150")], "", Some(150)),
@@ -188,4 +204,84 @@ fn the_limits_of_groq_are_read() {
     assert_eq!(limits.spent_for(), None);
     assert_eq!(Adapter::OpenAi.limits(|_| None, UnixMs(0)), ProviderLimits::default());
     assert_eq!(Adapter::OpenAi.limits(|_| Some("1h-"), UnixMs(0)), ProviderLimits::default());
+}
+
+#[test]
+fn errors_of_anthropic_mean_what_they_say() {
+    let anthropic = |kind: &str, message: &str| json!({ "type": "error", "error": { "type": kind, "message": message }, "request_id": "r" });
+    let wrong = "invalid_request_error";
+    let spent = json!({ "type": "error", "error": { "type": "rate_limit_error", "message": "x",
+        "details": { "error_code": "enforced_spend_limit_reached" } } });
+    check(
+        Adapter::Anthropic,
+        &[
+            (400, anthropic(wrong, "prompt is too long: 210000 tokens > 200000 maximum"), Kind::ContextLength),
+            (
+                400,
+                anthropic(wrong, "input length and `max_tokens` exceed context limit: 1 + 2 > 2"),
+                Kind::ContextLength,
+            ),
+            (413, anthropic("request_too_large", "Request exceeds the maximum size"), Kind::ContextLength),
+            (400, anthropic(wrong, "Output blocked by content filtering policy"), Kind::ContentFilter),
+            (
+                400,
+                anthropic(
+                    wrong,
+                    "This model does not support assistant message prefill. The conversation must end with a user message.",
+                ),
+                Kind::PrefillRefused,
+            ),
+            (
+                400,
+                anthropic(wrong, "Your credit balance is too low to access the Anthropic API."),
+                Kind::PaymentRequired,
+            ),
+            (429, spent, Kind::PaymentRequired),
+            (
+                400,
+                anthropic(
+                    wrong,
+                    "output_config.format.schema: For 'object' type, 'additionalProperties' must be false",
+                ),
+                Kind::Unsupported,
+            ),
+            (
+                400,
+                anthropic(wrong, "`temperature` and `top_p` cannot both be specified for this model."),
+                Kind::Unsupported,
+            ),
+            (400, anthropic(wrong, "messages: at least one message is required"), Kind::BadRequest),
+            (401, anthropic("authentication_error", "invalid x-api-key"), Kind::Unauthorized),
+            (402, anthropic("billing_error", "x"), Kind::PaymentRequired),
+            (403, anthropic("permission_error", "x"), Kind::Unauthorized),
+            (404, anthropic("not_found_error", "model: claude-x"), Kind::ModelMissing),
+            (429, anthropic("rate_limit_error", "x"), Kind::RateLimited),
+            (500, anthropic("api_error", "Internal server error"), Kind::ServerError),
+            (503, anthropic("overloaded_error", "Overloaded"), Kind::RateLimited),
+            (529, anthropic("overloaded_error", "Overloaded"), Kind::RateLimited),
+        ],
+    );
+}
+
+#[test]
+fn errors_of_ollama_mean_what_they_say() {
+    check(
+        Adapter::Ollama,
+        &[
+            (404, json!({ "error": "model 'qwen3:8b' not found" }), Kind::ModelMissing),
+            (400, json!({ "error": "registry.ollama.ai/library/x does not support tools" }), Kind::Unsupported),
+            (400, json!({ "error": "the input length exceeds the context length" }), Kind::ContextLength),
+            (
+                503,
+                json!({ "error": "server busy, please try again.  maximum pending requests exceeded" }),
+                Kind::RateLimited,
+            ),
+            (
+                500,
+                json!({ "error": "model requires more system memory (5.6 GiB) than is available" }),
+                Kind::ServerError,
+            ),
+            (400, json!({ "error": "invalid duration" }), Kind::BadRequest),
+        ],
+    );
 }
