@@ -9,6 +9,7 @@ pub mod adapter;
 pub mod admission;
 pub mod answer;
 pub mod breaker;
+pub mod cache;
 pub mod failure;
 pub mod format;
 pub mod money;
