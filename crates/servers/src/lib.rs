@@ -1,4 +1,4 @@
-//! The embedded servers: NATS with JetStream, alone or as a cluster, and PostgreSQL as child processes of this one, on loopback alone.
+//! The embedded servers: NATS with JetStream, alone or as a cluster, PostgreSQL and Valkey as child processes of this one, on loopback alone.
 //!
 //! Found on PATH (PostgreSQL also where Debian puts it) or in the project's virtual environment; started on given or
 //! free ports; waited for by real probes; stopped gracefully; gone when this process is gone, even on `kill -9`.
@@ -20,6 +20,7 @@ mod ports;
 mod postgres;
 mod programs;
 mod stuck;
+mod valkey;
 
 pub use child::{Child, Launch, spawn};
 pub use cluster::{Group, NatsCluster, NodeOptions, Replica, View, lacking, view};
@@ -29,3 +30,4 @@ pub use ports::{StablePorts, free_port, is_free};
 pub use postgres::{Durability, PostgresOptions, PostgresServer};
 pub use programs::Programs;
 pub use stuck::cannot_store;
+pub use valkey::{ValkeyOptions, ValkeyServer, ValkeyUser, valkey_answers};

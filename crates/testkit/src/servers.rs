@@ -1,14 +1,15 @@
-//! One real PostgreSQL and one real NATS for each test process, started on first use, dead with the process.
+//! One real PostgreSQL, one real NATS and one real Valkey for each test process, started on first use, dead with the process.
 //!
 //! Their folders are named after the process and swept by the next one, because a static is never dropped.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ::servers::{
-    Durability, NatsOptions, NatsServer, PostgresOptions, PostgresServer, Programs, ServersError, free_port,
+    Durability, NatsOptions, NatsServer, PostgresOptions, PostgresServer, Programs, ServersError, ValkeyOptions,
+    ValkeyServer, ValkeyUser, free_port,
 };
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -34,6 +35,13 @@ pub struct TestDatabase {
 #[derive(Debug)]
 pub struct TestNats {
     server: NatsServer,
+}
+
+/// A Valkey that asks for a password; its memory is small.
+#[derive(Debug)]
+pub struct TestValkey {
+    options: ValkeyOptions,
+    server: Mutex<Option<ValkeyServer>>,
 }
 
 /// The server programs.
@@ -96,6 +104,36 @@ pub fn fresh_nats_with(config: &str) -> TestNats {
         NatsServer::start(&programs(), &options)
     });
     TestNats { server }
+}
+
+/// The Valkey of this test process, started on first use and shared by all its tests: keys need names of a test's own.
+///
+/// # Panics
+/// When it can't be had.
+pub fn valkey() -> &'static TestValkey {
+    static VALKEY: OnceLock<TestValkey> = OnceLock::new();
+    VALKEY.get_or_init(fresh_valkey)
+}
+
+/// A Valkey of the caller's own, empty, that can be killed, stopped and started again; it stops when dropped.
+///
+/// # Panics
+/// When it can't be had.
+#[must_use]
+pub fn fresh_valkey() -> TestValkey {
+    let folder = process_folder().join(format!("valkey-{}", next_number()));
+    let options = |port| ValkeyOptions {
+        folder: folder.clone(),
+        port,
+        users: vec![ValkeyUser {
+            name: "test".to_owned(),
+            password: "test1".to_owned(),
+            rules: "~* &* +@all".to_owned(),
+        }],
+        max_memory_mib: 32,
+    };
+    let server = with_free_port(|port| ValkeyServer::start(&programs(), &options(port)));
+    TestValkey { options: options(server.port()), server: Mutex::new(Some(server)) }
 }
 
 impl TestPostgres {
@@ -163,6 +201,61 @@ impl TestNats {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.server.pid()
+    }
+}
+
+impl TestValkey {
+    /// Where clients connect, now and after a start.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let user = &self.options.users[0];
+        format!("redis://{}:{}@127.0.0.1:{}/", user.name, user.password, self.options.port)
+    }
+
+    fn server(&self) -> std::sync::MutexGuard<'_, Option<ValkeyServer>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Kills it as a crash does: all it held is lost.
+    ///
+    /// # Panics
+    /// When it can't be killed.
+    pub fn kill(&self) {
+        if let Some(mut server) = self.server().take() {
+            server.child().kill().expect("killing Valkey");
+        }
+    }
+
+    /// Starts it again, empty, on the port it had.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn start_again(&self) {
+        self.kill();
+        *self.server() = Some(ValkeyServer::start(&programs(), &self.options).expect("starting Valkey again"));
+    }
+
+    /// Stops it in its tracks (SIGSTOP): connections stay open and nothing answers.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.server().as_ref().expect("a running Valkey").pid();
+        let sent = std::process::Command::new("kill").args([format!("-{signal}"), pid.to_string()]).status();
+        assert!(sent.is_ok_and(|status| status.success()), "signalling Valkey");
+    }
+}
+
+impl Drop for TestValkey {
+    fn drop(&mut self) {
+        // One that is frozen would not hear that it should end.
+        self.kill();
     }
 }
 
@@ -240,6 +333,22 @@ mod tests {
         sqlx::query("CREATE TABLE t (n int)").execute(&mut connection).await.unwrap();
         let mut connection = PgConnection::connect(&second.admin_url()).await.unwrap();
         sqlx::query("CREATE TABLE t (n int)").execute(&mut connection).await.unwrap();
+    }
+
+    #[test]
+    fn a_valkey_comes_back_on_its_port_and_a_frozen_one_ends_at_once() {
+        let valkey = fresh_valkey();
+        let url = valkey.url();
+        assert!(::servers::valkey_answers(valkey.options.port));
+        valkey.kill();
+        assert!(!::servers::valkey_answers(valkey.options.port));
+        valkey.start_again();
+        assert!(::servers::valkey_answers(valkey.options.port) && valkey.url() == url);
+        valkey.freeze();
+        assert!(!::servers::valkey_answers(valkey.options.port));
+        valkey.thaw();
+        assert!(::servers::valkey_answers(valkey.options.port));
+        valkey.freeze();
     }
 
     #[tokio::test]
