@@ -89,7 +89,6 @@ impl House {
             std::fs::create_dir_all(&made).map_err(|error| Trouble::file(&made, error))?;
         }
         let mut lacks = vec![
-            "Valkey: nothing in the swarm reads it yet, so it is neither started nor struck".to_owned(),
             "clock of NATS (it reads the clock without the C library), of PostgreSQL and of `swarm up`".to_owned(),
         ];
         if options.cluster {
@@ -167,6 +166,7 @@ impl House {
             Target::Supervisor => process::child_named(up, "supervisor"),
             Target::Nats | Target::NatsDisk => process::child_named(up, "nats-server"),
             Target::Postgres => process::child_named(up, "postgres"),
+            Target::Valkey => process::child_named(up, "valkey-server"),
             Target::Up => Process::of(up),
             Target::PostgresBackend => {
                 let postmaster = process::child_named(up, "postgres")?;

@@ -82,7 +82,7 @@ pub fn sessions(postmaster: u32, logins: &[&str]) -> Vec<Process> {
 
 /// Programs of a swarm, as the kernel names their processes (the first 15 bytes).
 fn is_ours(name: &str) -> bool {
-    let own = ["swarm", "nats-server", "postgres"];
+    let own = ["swarm", "nats-server", "postgres", "valkey-server", "redis-server"];
     let mut processes = crate::strike::AGENTS.iter().chain(&crate::strike::OTHERS);
     own.contains(&name) || processes.any(|process| process.get(..15).unwrap_or(process) == name)
 }

@@ -55,6 +55,8 @@ pub enum Target {
     NatsDisk,
     /// The PostgreSQL server.
     Postgres,
+    /// The Valkey server: counters and a cache that may be lost.
+    Valkey,
     /// One agent's session in PostgreSQL.
     PostgresBackend,
     /// The connection of an agent to a server.
@@ -72,6 +74,7 @@ impl fmt::Display for Target {
             Self::NatsFollower => f.write_str("nats follower"),
             Self::NatsDisk => f.write_str("jetstream disk"),
             Self::Postgres => f.write_str("postgres"),
+            Self::Valkey => f.write_str("valkey"),
             Self::PostgresBackend => f.write_str("postgres backend"),
             Self::Link(name, server) => write!(f, "{name}~{}", server.word()),
         }
@@ -265,10 +268,12 @@ impl Fate {
             58..61 => (Target::Supervisor, Fault::Stop(self.seconds(1, 24))),
             61..66 => (Target::Nats, Fault::Kill),
             66..69 => (Target::Nats, Fault::Stop(self.seconds(1, 8))),
-            69..74 => (Target::Postgres, Fault::Kill),
+            69..73 => (Target::Postgres, Fault::Kill),
+            73 => (Target::Valkey, Fault::Kill),
             74..77 => (Target::Postgres, Fault::Stop(self.seconds(1, 8))),
             77..80 => (Target::PostgresBackend, Fault::Kill),
-            80..83 => (Target::PostgresBackend, Fault::Stop(self.seconds(1, 8))),
+            80 => (Target::Valkey, Fault::Stop(self.seconds(1, 8))),
+            81..83 => (Target::PostgresBackend, Fault::Stop(self.seconds(1, 8))),
             83..85 if self.means.disk => (Target::NatsDisk, Fault::DiskFull(self.seconds(2, 8))),
             85..90 if self.means.clock => (Target::Agent(agent), self.clock()),
             90..93 => (Target::Postgres, Fault::Slow(self.millis(80, 700), self.seconds(2, 8))),
@@ -406,7 +411,14 @@ mod tests {
         {
             assert!(drawn.contains(wanted), "{wanted}");
         }
-        for wanted in ["nats: stop", "postgres: slow", "jetstream disk: disk full", "postgres backend: kill -9"] {
+        for wanted in [
+            "nats: stop",
+            "valkey: kill -9",
+            "valkey: stop",
+            "postgres: slow",
+            "jetstream disk: disk full",
+            "postgres backend: kill -9",
+        ] {
             assert!(drawn.contains(wanted), "{wanted}");
         }
         assert!(drawn.contains("treasury~nats: half-open"));

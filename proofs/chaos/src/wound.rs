@@ -164,7 +164,7 @@ pub async fn missing(house: &House, target: Target, gone: Option<Process>) -> Op
     }
     let is_new = match (target, gone) {
         (Target::NatsLeader, _) => house.nats_leader().await.is_some_and(|(_, process)| Some(process) != gone),
-        (Target::Supervisor | Target::Nats | Target::Postgres, Some(old)) => {
+        (Target::Supervisor | Target::Nats | Target::Postgres | Target::Valkey, Some(old)) => {
             house.process(target, 0).await.is_some_and(|process| process != old)
         }
         _ => true,

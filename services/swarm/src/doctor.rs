@@ -78,6 +78,7 @@ async fn look(args: &DoctorArgs, data_dir: &Path) -> Vec<Finding> {
         private(&[&files.nkey_file, &files.person_key_file, &Files::path(data_dir)]),
     ));
     findings.push(Finding::of("NATS", nats(&files, data_dir)));
+    findings.push(Finding::of("Valkey", valkey(data_dir)));
     findings.push(Finding::of("kill level", kill_level(&files, data_dir).await));
     let connection = match Connection::open(&files).await {
         Ok(connection) => connection,
@@ -101,7 +102,8 @@ async fn look(args: &DoctorArgs, data_dir: &Path) -> Vec<Finding> {
 
 fn programs() -> Result<String, String> {
     let programs = Programs::usual().map_err(|error| error.to_string())?;
-    Ok(format!("{}, {}", programs.nats_server.display(), programs.postgres_bin.display()))
+    let (nats, postgres) = (programs.nats_server.display(), programs.postgres_bin.display());
+    Ok(format!("{nats}, {postgres}, {}", programs.valkey_server.display()))
 }
 
 fn limits(config_dir: &Path) -> Result<String, String> {
@@ -151,6 +153,16 @@ fn nats(files: &Files, data_dir: &Path) -> Result<String, String> {
         (more, _) => {
             Err(format!("{} and {} more; `swarm up` starts again what is dead, or stuck with room", lacks[0], more - 1))
         }
+    }
+}
+
+/// Its loss stops nothing: quotas are counted more carefully and nothing is answered from a shared cache.
+fn valkey(data_dir: &Path) -> Result<String, String> {
+    let port = StablePorts::open(&data_dir.join("ports.json")).known(crate::up::valkey::PORT);
+    match port {
+        Some(port) if servers::valkey_answers(port) => Ok("the server answers".to_owned()),
+        Some(_) => Err("does not answer; `swarm up` starts it again when it is dead".to_owned()),
+        None => Err("was never started here; start `swarm up` anew".to_owned()),
     }
 }
 

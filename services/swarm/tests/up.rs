@@ -112,7 +112,7 @@ fn a_killed_server_is_started_again_and_trading_goes_on_with_the_same_agents() {
     let mut up = Up::start(&data);
     let before = up.processes();
     buy(&up);
-    for server in ["nats-server", "postgres"] {
+    for server in ["nats-server", "postgres", "valkey"] {
         send(before[server], Signal::SIGKILL);
         wait_until_blocking(GONE, "the end of a killed server", || !is_alive(before[server]));
         buy_until_filled(&up, &format!("a fill after {server} was killed"));
@@ -123,6 +123,11 @@ fn a_killed_server_is_started_again_and_trading_goes_on_with_the_same_agents() {
         assert_eq!(agent["pid"], before[name], "{name} did not outlive the servers");
     }
     assert_eq!(up.ask(&["audit", "verify"])["verdict"], "valid");
+    wait_until_blocking(GONE, "a new Valkey that the doctor sees", || {
+        let findings = up.ask(&["doctor", "--config-dir", config().to_str().unwrap()]);
+        let mut rows = findings.as_array().into_iter().flatten();
+        rows.any(|row| row["what"] == "Valkey" && row["ok"] == true)
+    });
     send(up.child.id(), Signal::SIGINT);
     assert_eq!(up.wait_for_end("the end after Ctrl-C"), 0);
 }

@@ -7,14 +7,16 @@ use bus::permissions::{NatsUser, inbox_prefix, permissions_of, permissions_of_ad
 use bus::{Bus, BusConfig};
 use domain::agent::AgentSpec;
 use runtime::kill;
-use servers::{Durability, NatsCluster, NodeOptions, PostgresOptions, PostgresServer, Programs, StablePorts};
+use servers::{
+    Durability, NatsCluster, NodeOptions, PostgresOptions, PostgresServer, Programs, StablePorts, ValkeyServer,
+};
 use store::Db;
 use store::approvals::Approver;
 use store::migrate::RoleSpec;
 use supervisor::lifecycle::{Plan, PlannedAgent};
 
 use super::people::{self, Person};
-use super::{UpArgs, UpError, nats};
+use super::{UpArgs, UpError, nats, valkey};
 use crate::keys::{Ed25519File, Keys, write_private};
 use crate::people::Files;
 use crate::{processes, specs};
@@ -28,6 +30,7 @@ const AUDIT_LOGIN: &str = "audit_verify";
 pub(super) struct House {
     pub nats: NatsCluster,
     pub postgres: PostgresServer,
+    pub valkey: ValkeyServer,
     pub files: Files,
     pub supervisor: PlannedAgent,
     pub agents: Vec<String>,
@@ -40,6 +43,14 @@ struct Starts {
     programs: Programs,
     nats: Vec<NodeOptions>,
     postgres: PostgresOptions,
+    valkey: servers::ValkeyOptions,
+}
+
+/// The servers, once they run.
+struct Running<'a> {
+    nats: &'a NatsCluster,
+    postgres: &'a PostgresServer,
+    valkey: &'a ValkeyServer,
 }
 
 struct Secrets {
@@ -66,6 +77,7 @@ impl House {
         };
         let starts = starts(args, data_dir, &keys, &people)?;
         let postgres = PostgresServer::start(&starts.programs, &starts.postgres)?;
+        let valkey = ValkeyServer::start(&starts.programs, &starts.valkey)?;
         if starts.nats.len() > 1 {
             eprintln!("starting {} NATS nodes; they take 4 to 9 s to elect a leader", starts.nats.len());
         }
@@ -73,9 +85,16 @@ impl House {
         prepare_store(&postgres, &keys, &people, &secrets, data_dir).await?;
         prepare_streams(&nats, &keys).await?;
         let files = write_files(data_dir, &nats, &postgres, &keys, &secrets)?;
-        let supervisor = plan(args, data_dir, &config_dir, &nats, &postgres, &keys, &secrets)?;
+        let supervisor = plan(
+            args,
+            data_dir,
+            &config_dir,
+            Running { nats: &nats, postgres: &postgres, valkey: &valkey },
+            &keys,
+            &secrets,
+        )?;
         let agents = processes().map(|spec| spec.name.to_owned()).collect();
-        Ok(Self { nats, postgres, files, supervisor, agents, data_dir: data_dir.to_owned(), starts })
+        Ok(Self { nats, postgres, valkey, files, supervisor, agents, data_dir: data_dir.to_owned(), starts })
     }
 
     /// Where the page is, once its process has said so.
@@ -105,6 +124,10 @@ impl House {
             self.postgres = PostgresServer::start(&self.starts.programs, &self.starts.postgres)?;
             return Ok(Some("postgres".to_owned()));
         }
+        if self.valkey.child().try_wait()?.is_some() {
+            self.valkey = ValkeyServer::start(&self.starts.programs, &self.starts.valkey)?;
+            return Ok(Some("valkey".to_owned()));
+        }
         Ok(None)
     }
 
@@ -113,9 +136,10 @@ impl House {
         Ok(self.nats.unstick()?)
     }
 
-    /// Stops the servers: first the road, then the record.
+    /// Stops the servers: first the road, then what may be forgotten, then the record.
     pub(super) fn stop(self) -> Result<(), UpError> {
         self.nats.stop()?;
+        self.valkey.stop()?;
         self.postgres.stop()?;
         Ok(())
     }
@@ -142,6 +166,7 @@ fn starts(args: &UpArgs, data_dir: &Path, keys: &Keys, people: &[Person]) -> Res
         durability: Durability::Kept,
         max_connections: 40,
     };
+    let valkey = valkey::options(data_dir, &mut ports, keys)?;
     let mut users = Vec::new();
     for spec in processes() {
         let public_key = keys.nkey(spec.name)?.public;
@@ -156,7 +181,7 @@ fn starts(args: &UpArgs, data_dir: &Path, keys: &Keys, people: &[Person]) -> Res
     users.push(NatsUser { name: "admin".to_owned(), public_key, permissions: permissions_of_admin() });
     let count = nats::count(data_dir, args.nats_nodes)?;
     let nats = nats::options(data_dir, count, &mut ports, keys, &users)?;
-    Ok(Starts { programs, nats, postgres })
+    Ok(Starts { programs, nats, postgres, valkey })
 }
 
 async fn prepare_store(
@@ -293,20 +318,12 @@ fn plan(
     args: &UpArgs,
     data_dir: &Path,
     config_dir: &Path,
-    nats: &NatsCluster,
-    postgres: &PostgresServer,
+    Running { nats, postgres, valkey }: Running<'_>,
     keys: &Keys,
     secrets: &Secrets,
 ) -> Result<PlannedAgent, UpError> {
     let run_dir = data_dir.join("run");
-    let own_programs;
-    let programs = match &args.programs {
-        Some(folder) => folder,
-        None => {
-            own_programs = write_programs(&run_dir)?;
-            &own_programs
-        }
-    };
+    let programs = args.programs.clone().map_or_else(|| write_programs(&run_dir), Ok)?;
     let text = |path: &Path| path.display().to_string();
     let mut agents = Vec::new();
     for spec in processes() {
@@ -347,6 +364,7 @@ fn plan(
                 env.insert("SWARM_WEB_PORT".to_owned(), web_port(args, data_dir)?.to_string());
                 env.extend(args.web_origin.clone().map(|origin| ("SWARM_WEB_ORIGIN".to_owned(), origin)));
             }
+            valkey::READER => env.extend(valkey::redis_env(valkey, keys)?),
             "telegram_jarvis" => env.extend(telegram_env(keys, std::env::vars())?),
             _ => {}
         }

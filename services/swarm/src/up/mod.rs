@@ -1,12 +1,13 @@
 //! `swarm up`: from nothing to a running swarm on embedded servers, and back to nothing on Ctrl-C.
 //!
-//! It starts NATS and PostgreSQL, brings schema, roles, streams and rights up to what the code says, then starts the
+//! It starts NATS, PostgreSQL and Valkey, brings schema, roles, streams and rights up to what the code says, then starts the
 //! supervisor, which starts the agents. A second `swarm up` on the same folder goes on with the same ledger.
 
 mod house;
 pub(crate) mod nats;
 pub mod people;
 mod report;
+pub(crate) mod valkey;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

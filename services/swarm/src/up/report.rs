@@ -75,6 +75,7 @@ pub(super) async fn summary(house: &House, connection: &Connection, ready_in: Du
     let nodes = house.nats.names().into_iter().filter_map(|name| Some((house.nats.pid(&name)?, name)));
     let mut processes: Vec<Value> = nodes.map(|(pid, name)| measured(&name, u64::from(pid))).collect();
     processes.push(measured("postgres", u64::from(house.postgres.pid())));
+    processes.push(measured("valkey", u64::from(house.valkey.pid())));
     if let Some(pid) = status["supervisor_pid"].as_u64() {
         let (rss, pss) = memory(pid);
         processes.push(json!({ "name": "supervisor", "pid": pid, "rss_bytes": rss, "pss_bytes": pss }));
@@ -93,6 +94,7 @@ pub(super) async fn summary(house: &House, connection: &Connection, ready_in: Du
         "web": house.web_address(),
         "nats_ready_ms": u64::try_from(house.nats.ready_in().as_millis()).unwrap_or(u64::MAX),
         "postgres_ready_ms": u64::try_from(house.postgres.ready_in().as_millis()).unwrap_or(u64::MAX),
+        "valkey_ready_ms": u64::try_from(house.valkey.ready_in().as_millis()).unwrap_or(u64::MAX),
         "processes": processes,
         "pss_bytes": pss,
         "status": status,
