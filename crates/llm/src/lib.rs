@@ -13,4 +13,6 @@ pub mod cache;
 pub mod failure;
 pub mod format;
 pub mod money;
+pub mod quota;
+pub mod redis_link;
 pub mod request;
