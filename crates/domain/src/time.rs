@@ -35,6 +35,13 @@ impl UnixMs {
         Self(day.saturating_mul(DAY_MS))
     }
 
+    /// 00:00 UTC of the first day of this moment's month.
+    #[must_use]
+    pub const fn start_of_month(self) -> Self {
+        let (_, _, day_of_month) = civil_from_days(self.day());
+        Self::start_of_day(self.day() - (day_of_month - 1))
+    }
+
     /// Nanoseconds since the epoch, saturating.
     #[must_use]
     pub const fn as_ns(self) -> i64 {
@@ -89,5 +96,17 @@ mod tests {
         assert_eq!(UnixMs(1_723_161_599_999).to_string(), "2024-08-08T23:59:59.999Z");
         assert_eq!(UnixMs(1_723_161_600_000).day(), UnixMs(1_723_161_599_999).day() + 1);
         assert_eq!(UnixMs(-1).day(), -1);
+    }
+
+    #[test]
+    fn months_begin_on_their_first_day() {
+        for (at, begins) in [
+            (1_723_161_599_999, "2024-08-01T00:00:00.000Z"),
+            (1_709_251_199_999, "2024-02-01T00:00:00.000Z"),
+            (1_709_251_200_000, "2024-03-01T00:00:00.000Z"),
+            (-1, "1969-12-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(UnixMs(at).start_of_month().to_string(), begins);
+        }
     }
 }

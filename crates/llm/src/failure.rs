@@ -124,6 +124,12 @@ kinds! {
     QueueTooLong, "queue_too_long", Nothing, Tier, 503;
     /// A request of low priority does not spend money.
     LowPriority, "low_priority", Nothing, Tier, 503;
+    /// Every tier was tried or left out; the words say why, tier by tier.
+    NoTier, "no_tier_answered", Nothing, Client, 503;
+    /// A fault of the router itself.
+    Internal, "router_fault", Nothing, Client, 500;
+    /// More requests at once than the router takes.
+    Overloaded, "router_overloaded", Nothing, Client, 503;
     /// The request's own deadline.
     Deadline, "deadline", Nothing, Client, 504;
     /// Whoever waited for the answer went away.

@@ -4,12 +4,14 @@
 //! silence: several choices, log probabilities, images, audio, the functions that tools replaced. What does not change
 //! it (`user`, `store`, `service_tier` and the like) is taken and not passed on. A parameter that nobody knows is refused.
 
+mod embedding;
 mod extras;
 mod messages;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub use embedding::EmbeddingRequest;
 pub use extras::{CacheUse, Extras, HIGHEST_PRIORITY, URGENT_PRIORITY, USUAL_PRIORITY};
 pub use messages::{Message, Role};
 
@@ -134,15 +136,7 @@ impl ChatRequest {
     /// # Errors
     /// [`Invalid`], with the parameter.
     pub fn parse(body: &[u8]) -> Result<Self, Invalid> {
-        let value: Value = serde_json::from_slice(body).map_err(|error| Invalid {
-            message: format!("the body is no JSON: {error}"),
-            param: None,
-            code: "invalid_json",
-        })?;
-        match value {
-            Value::Object(fields) => Self::read(Fields(fields)),
-            _ => Err(Invalid { message: "the body must be an object".to_owned(), param: None, code: "invalid_json" }),
-        }
+        Self::read(Fields::parse(body)?)
     }
 
     fn read(mut fields: Fields) -> Result<Self, Invalid> {
@@ -175,6 +169,24 @@ impl ChatRequest {
         };
         fields.refuse_what_is_left()?;
         Ok(request)
+    }
+
+    /// One question without anything around it.
+    #[must_use]
+    pub fn plain(model: &str, question: &str, max_tokens: u64) -> Self {
+        Self {
+            model: model.to_owned(),
+            messages: vec![Message::user(question)],
+            tools: Vec::new(),
+            tool_choice: None,
+            parallel_tool_calls: None,
+            format: Format::Text,
+            sampling: Sampling { temperature: Some(0.0), ..Sampling::default() },
+            max_tokens: Some(max_tokens),
+            stream: false,
+            include_usage: false,
+            extras: Extras::default(),
+        }
     }
 
     /// The bytes that decide the answer, the same for the same request however it was written.
@@ -293,6 +305,15 @@ fn include_usage(value: Option<Value>) -> Result<bool, Invalid> {
 struct Fields(Map<String, Value>);
 
 impl Fields {
+    fn parse(body: &[u8]) -> Result<Self, Invalid> {
+        let wrong = |message| Invalid { message, param: None, code: "invalid_json" };
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(fields)) => Ok(Self(fields)),
+            Ok(_) => Err(wrong("the body must be an object".to_owned())),
+            Err(error) => Err(wrong(format!("the body is no JSON: {error}"))),
+        }
+    }
+
     fn take(&mut self, name: &str) -> Option<Value> {
         self.0.remove(name).filter(|value| !value.is_null())
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use domain::time::UnixMs;
 use futures::future::join_all;
-use llm::quota::{Ask, Limits, Options, ProviderLimits, Quota, Record, RecordedUse, Refused, Reservation, Used};
+use llm::adapter::ProviderLimits;
+use llm::quota::{Ask, Limits, Options, Quota, Record, RecordedUse, Refused, Reservation, Used};
 use llm::redis_link::RedisLink;
 use testkit::servers::{TestValkey, fresh_valkey, valkey};
 use testkit::{VirtualClock, wait_until};

@@ -16,12 +16,26 @@ use crate::core::Core;
 pub(crate) async fn open(port: u16, run_dir: Option<&Path>, agent: &str) -> std::io::Result<TcpListener> {
     let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await?;
     if let Some(dir) = run_dir {
-        // Written beside and renamed, so that nobody reads half a number.
-        let half = dir.join(format!(".{agent}.http"));
-        std::fs::write(&half, listener.local_addr()?.port().to_string())?;
-        std::fs::rename(&half, dir.join(format!("{agent}.http")))?;
+        write_port(dir, &format!("{agent}.http"), listener.local_addr()?.port())?;
     }
     Ok(listener)
+}
+
+/// Writes a port that was picked into a file of the run folder, where others find it. Written beside and renamed, so that
+/// nobody reads half a number.
+///
+/// # Errors
+/// What the file system says.
+pub fn write_port(run_dir: &Path, file: &str, port: u16) -> std::io::Result<()> {
+    let half = run_dir.join(format!(".{file}"));
+    std::fs::write(&half, port.to_string())?;
+    std::fs::rename(&half, run_dir.join(file))
+}
+
+/// All metrics of this process as text, for a service that shows them at a port of its own too.
+#[must_use]
+pub fn metrics_text() -> String {
+    crate::meters::install().as_ref().map(PrometheusHandle::render).unwrap_or_default()
 }
 
 /// Serves until it is aborted.

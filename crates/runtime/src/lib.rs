@@ -36,6 +36,7 @@ mod work;
 pub use agent::{Agent, Ctx, HandleError, spec_faults};
 pub use config::{ConfigFaults, ProcessConfig};
 pub use grid::{USUALLY, grid};
+pub use http::{metrics_text, write_port};
 pub use market::MarketView;
 pub use means::{Means, Record};
 pub use process::{EXIT_ORPHANED, EXIT_UNAVAILABLE, RunError, main, run, run_by};

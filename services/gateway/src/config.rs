@@ -53,10 +53,7 @@ impl Config {
     pub async fn open(&self, run_dir: Option<&Path>) -> std::io::Result<TcpListener> {
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))).await?;
         if let Some(folder) = run_dir {
-            // Written beside and renamed, so that nobody reads half a number.
-            let half = folder.join(format!(".{PORT_FILE}"));
-            std::fs::write(&half, listener.local_addr()?.port().to_string())?;
-            std::fs::rename(&half, folder.join(PORT_FILE))?;
+            runtime::write_port(folder, PORT_FILE, listener.local_addr()?.port())?;
         }
         Ok(listener)
     }

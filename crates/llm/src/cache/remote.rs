@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use redis::RedisResult;
-use redis::aio::ConnectionManager;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::keys::Digest;
 use super::stats::Counts;
+use crate::redis_link::RedisLink;
 
 /// What every key begins with; a flush looks for it.
 const PREFIX: &str = "llm:c:";
@@ -51,26 +51,24 @@ pub trait Remote: Send + Sync + 'static {
     fn clear(&self, prefix: &'static str) -> BoxFuture<'_, RedisResult<u64>>;
 }
 
-impl Remote for ConnectionManager {
+impl Remote for RedisLink {
     fn get(&self, keys: Vec<String>) -> BoxFuture<'_, RedisResult<Vec<Option<Vec<u8>>>>> {
-        let mut connection = self.clone();
-        Box::pin(async move { redis::cmd("MGET").arg(keys).query_async(&mut connection).await })
+        Box::pin(async move { redis::cmd("MGET").arg(keys).query_async(&mut self.here()?).await })
     }
 
     fn set(&self, entries: Vec<Write>) -> BoxFuture<'_, RedisResult<()>> {
-        let mut connection = self.clone();
         Box::pin(async move {
             let mut pipeline = redis::pipe();
             for entry in entries {
                 pipeline.cmd("SET").arg(entry.key).arg(entry.value).arg("PX").arg(entry.ttl_ms).ignore();
             }
-            pipeline.query_async(&mut connection).await
+            pipeline.query_async(&mut self.here()?).await
         })
     }
 
     fn clear(&self, prefix: &'static str) -> BoxFuture<'_, RedisResult<u64>> {
-        let mut connection = self.clone();
         Box::pin(async move {
+            let mut connection = self.here()?;
             let (mut cursor, mut removed) = (0_u64, 0_u64);
             loop {
                 let mut scan = redis::cmd("SCAN");

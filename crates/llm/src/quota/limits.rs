@@ -190,19 +190,6 @@ pub struct Used {
     pub estimated: bool,
 }
 
-/// What a provider's answer says is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ProviderLimits {
-    /// Requests left (`x-ratelimit-remaining-requests`).
-    pub remaining_requests: Option<u64>,
-    /// Until they are all there again.
-    pub reset_requests: Option<Duration>,
-    /// Tokens left (`x-ratelimit-remaining-tokens`).
-    pub remaining_tokens: Option<u64>,
-    /// Until they are all there again.
-    pub reset_tokens: Option<Duration>,
-}
-
 /// Prices of a model, US dollars per million tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

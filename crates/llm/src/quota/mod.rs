@@ -34,9 +34,10 @@ use domain::time::{Clock, UnixMs};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::adapter::ProviderLimits;
 use crate::redis_link::{Connected, RedisLink};
 use book::{Answer, Book, Books, Held, Name, Reserved};
-pub use limits::{Ask, LARGEST, Limits, Prices, ProviderLimits, Refused, Used, Windows, bound_prompt_tokens};
+pub use limits::{Ask, LARGEST, Limits, Prices, Refused, Used, Windows, bound_prompt_tokens};
 pub use reservation::Reservation;
 pub use state::{QuotaState, Record, RecordedUse, TierState};
 use tally::{Amount, Hold};

@@ -56,6 +56,12 @@ impl ToolCall {
 }
 
 impl Message {
+    /// What a user says.
+    #[must_use]
+    pub fn user(content: &str) -> Self {
+        Self { role: Role::User, content: content.to_owned(), name: None, tool_calls: Vec::new(), tool_call_id: None }
+    }
+
     /// Its bytes, calls of tools included.
     #[must_use]
     pub fn bytes(&self) -> usize {
