@@ -19,7 +19,8 @@ struct Request<'a> {
     stream: bool,
     /// Models that think do so unless told otherwise, which costs seconds.
     think: Think<'a>,
-    /// A prompt that does not fit is an error and not cut in silence; versions that don't know the word cut it still.
+    /// A prompt that does not fit is an error and not cut in silence (ollama/ollama#13959); versions that don't know the
+    /// word cut it still.
     truncate: bool,
     /// An answer that meets the end of the window ends there with `length`.
     shift: bool,

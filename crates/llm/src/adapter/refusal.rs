@@ -41,9 +41,15 @@ const FILTER: &[&str] = &[
     "flagged_input",
     "flagged for",
 ];
-/// Of a model that does not continue a message of the assistant: Anthropic since 4.6, llama.cpp, Mistral.
-const PREFILL: &[&str] =
-    &["prefill", "must end with a user message", "expected last role", "last message must be from the user"];
+/// Of a model that does not continue a message of the assistant: Anthropic since 4.6, llama.cpp, Mistral. The word alone is
+/// also what servers call their reading of the prompt.
+const PREFILL: &[&str] = &[
+    "message prefill",
+    "response prefill",
+    "must end with a user message",
+    "expected last role",
+    "last message must be from the user",
+];
 /// Of an account with nothing left on it, whatever the status: OpenAI says it with 429, Anthropic with 400 and 429.
 const PAYMENT: &[&str] = &[
     "insufficient_quota",

@@ -115,6 +115,7 @@ fn errors_of_the_openai_dialect_about_the_provider_mean_what_they_say() {
                 Kind::RateLimited,
             ),
             (502, router(502, "down"), Kind::ServerError),
+            (500, router(500, "the prefill worker is gone"), Kind::ServerError),
             (408, router(408, "Your request timed out"), Kind::Timeout),
             (
                 400,
