@@ -121,3 +121,60 @@ impl Framer {
 fn too_long() -> Failure {
     Failure::new(Kind::TooLarge, format!("a line of the stream is longer than {LONGEST_LINE} bytes"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(framing: Framing, parts: &[&str]) -> Vec<String> {
+        let (mut framer, mut out) = (Framer::new(framing), Vec::new());
+        let mut each = |event: &[u8]| {
+            out.push(String::from_utf8_lossy(event).into_owned());
+            Ok(())
+        };
+        for part in parts {
+            framer.push(part.as_bytes(), &mut each).unwrap();
+        }
+        framer.finish(&mut each).unwrap();
+        out
+    }
+
+    #[test]
+    fn events_are_cut_as_the_standard_says() {
+        let rows: &[(&[&str], &[&str])] = &[
+            (&["data: a\n\ndata: b\n\n"], &["a", "b"]),
+            // Lines of one event are joined by a line feed, whatever ended them.
+            (&["data: a\ndata: b\n\n"], &["a\nb"]),
+            (&["data: a\r\ndata: b\r\n\r\n"], &["a\nb"]),
+            (&["data: a\rdata: b\r\r"], &["a\nb"]),
+            (&["data: a\r", "\ndata: b\r", "\n", "\r\n"], &["a\nb"]),
+            (&["data:a\n\ndata:  b\n\n"], &["a", " b"]),
+            (&[": comment\n\nevent: x\nid: 1\nretry: 3\ndata: a\n: more\n\n"], &["a"]),
+            (&["\u{feff}data: a\n\n"], &["a"]),
+            (&["data\n\ndata:\n\nevent: x\n\n\n\n"], &[]),
+            (&["error: a\n\n"], &["a"]),
+            // The body may end without the last end of a line.
+            (&["data: a\n"], &["a"]),
+            (&["data: a\nda", "ta: b"], &["a\nb"]),
+        ];
+        for (parts, expected) in rows {
+            assert_eq!(events(Framing::Sse, parts), *expected, "{parts:?}");
+        }
+        assert_eq!(events(Framing::Lines, &["{1}\r\n\n {2", "}\n{3}"]), ["{1}", "{2}", "{3}"]);
+    }
+
+    #[test]
+    fn what_is_held_is_bounded() {
+        let mut none = |_: &[u8]| Ok(());
+        let half = "x".repeat(LONGEST_LINE / 2 + 1);
+        for framing in [Framing::Sse, Framing::Lines] {
+            let mut framer = Framer::new(framing);
+            assert!(framer.push(half.as_bytes(), &mut none).is_ok());
+            assert_eq!(framer.push(half.as_bytes(), &mut none).unwrap_err().kind, Kind::TooLarge);
+        }
+        let mut framer = Framer::new(Framing::Sse);
+        let line = format!("data: {half}\n");
+        assert!(framer.push(line.as_bytes(), &mut none).is_ok());
+        assert_eq!(framer.push(line.as_bytes(), &mut none).unwrap_err().kind, Kind::TooLarge, "of many lines too");
+    }
+}

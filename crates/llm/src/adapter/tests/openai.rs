@@ -133,7 +133,8 @@ pub(super) const TEXT: &str = concat!(
     "data: {\"model\":\"m/x\",\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
     "data: {\"model\":\"m/x\",\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":3,\"total_tokens\":8}}\n\n",
     "data: [DONE]\n\n",
-    "data: this is nobody's\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"nobody's\"}}]}\n\n",
+    "data: this is nobody's either\n\n",
 );
 
 /// Two calls in parts, the tokens where Groq has them.
