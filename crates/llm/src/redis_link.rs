@@ -170,3 +170,39 @@ async fn connect(client: &Client) -> redis::RedisResult<MultiplexedConnection> {
     redis::cmd("PING").exec_async(&mut connection).await?;
     Ok(connection)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn a_connection_that_failed_is_made_anew_and_an_older_one_can_not_fail_it() {
+        let valkey = testkit::servers::fresh_valkey();
+        let link = RedisLink::open(Some(&valkey.url()));
+        testkit::wait_until(BOUND, "a connection", || async { link.is_up() }).await;
+        let first = link.connection().unwrap().number;
+        link.failed(first);
+        testkit::wait_until(BOUND, "a second connection", || async { link.is_up() }).await;
+        let second = link.connection().unwrap();
+        link.failed(first);
+        assert!(link.is_up() && second.number > first);
+        let told: String = redis::cmd("PING").query_async(&mut second.connection.clone()).await.unwrap();
+        assert_eq!(told, "PONG");
+        assert!(!format!("{link:?} {second:?}").contains("test1"), "a password is not printed");
+        valkey.kill();
+        link.failed(second.number);
+        valkey.start_again();
+        testkit::wait_until(BOUND, "a third connection", || async { link.is_up() }).await;
+    }
+
+    #[tokio::test]
+    async fn without_a_url_or_with_a_wrong_one_there_is_no_server() {
+        for url in [None, Some("no url at all"), Some("http://a:b@c/")] {
+            let link = RedisLink::open(url);
+            assert!(!link.is_configured() && !link.is_up() && link.connection().is_none(), "{url:?}");
+        }
+        assert!(RedisLink::open(Some("redis://127.0.0.1:1/")).is_configured());
+    }
+}

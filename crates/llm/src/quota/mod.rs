@@ -295,7 +295,8 @@ impl Quota {
         limits: &Limits,
     ) -> Option<Result<Reservation, (Refused, Duration)>> {
         let mut books = self.shared.books();
-        if books.ready != Some(connection) {
+        let lives_on = books.tiers.get(&of.tier).is_some_and(|book| book.life == life);
+        if books.ready != Some(connection) || !lives_on {
             return None;
         }
         if asked_before && answer.code == 0 {
@@ -369,7 +370,7 @@ impl Quota {
         reservation.close(Some(Amount::default()));
     }
 
-    /// Hears what a provider's answer says is left. Less than we think holds until its reset; more changes nothing.
+    /// Hears what a provider's answer says is left, of a tier that has limits. Less than we think holds until its reset; more changes nothing.
     pub fn observed(&self, tier: &str, headers: ProviderLimits) {
         let now = self.shared.clock.now();
         let mut books = self.shared.books();
