@@ -225,3 +225,41 @@ pub(super) const fn refusal(code: i64) -> Option<Refused> {
         _ => Some(Refused::Provider),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::book::Name;
+    use super::super::tally::{Amount, Change};
+    use super::*;
+
+    fn reserved(id: u64) -> Reserved {
+        let asked = Amount { requests: 1, tokens: 5, cost_micros: 7 };
+        Reserved { id, tier: Name::from("late"), windows: Windows::default(), asked, ends_ms: 1_000, agent: None }
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_comes_late_finds_what_was_told_before_it() {
+        let valkey = testkit::servers::fresh_valkey();
+        let client = redis::Client::open(valkey.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let scripts = Scripts::new(1);
+        scripts.load().exec_async(&mut connection).await.unwrap();
+        scripts.seed("late", "", "life", &Tally::default()).exec_async(&mut connection).await.unwrap();
+        let life = || Name::from("life");
+        let cases = [(News::Told, 0), (News::Open, 1), (News::Close { life: life(), remember: true }, 0)];
+        let mut requests = 0;
+        for (id, (news, counted)) in (1..).zip(cases) {
+            let post = Post { news, of: reserved(id), then: Change::default() };
+            for cmd in [
+                scripts.post(&post, ("life", ""), 0),
+                scripts.reserve(&post.of, ("life", ""), &Bounds::default(), None, 0),
+                scripts.reserve(&post.of, ("life", ""), &Bounds::default(), None, 0),
+                scripts.post(&post, ("life", ""), 0),
+            ] {
+                let told = answer(cmd.query_async(&mut connection).await.unwrap()).unwrap();
+                assert_eq!((told.code, told.tally.day_requests), (0, requests + counted), "{:?}", post.news);
+            }
+            requests += counted;
+        }
+    }
+}
