@@ -11,6 +11,7 @@ mod decisions;
 mod defect;
 mod house;
 mod ledger;
+mod llm_usage;
 mod orders;
 mod permits;
 mod refusal;

@@ -130,6 +130,9 @@ pub const TELEGRAM: &[TableGrant] = &[
     grant("telegram_notices", "SELECT, INSERT, DELETE"),
 ];
 
+/// Asks language models for the agents and keeps what it cost; the login is `llm_router`. Nothing of trading.
+pub const LLM_ROUTER: &[TableGrant] = &[grant("llm_usage", "SELECT, INSERT, DELETE")];
+
 /// Verifies and explains; the login is `audit_verify`. Reads rows of all users, writes nothing.
 pub const AUDIT_VERIFY: &[TableGrant] = &[
     grant("users", "SELECT"),

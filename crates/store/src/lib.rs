@@ -18,6 +18,7 @@ pub mod grants;
 pub mod instruments;
 pub mod kill;
 pub mod ledger;
+pub mod llm_usage;
 pub mod migrate;
 pub mod orders;
 pub mod permits;

@@ -21,6 +21,7 @@ use crate::approvals::{ApprovalRow, ApprovalStatus, Approver, EntryRow};
 use crate::audit::{AuditHead, AuditRow, Chain, ChainHead, MovedHeads};
 use crate::decisions::DecisionRow;
 use crate::kill::Kill;
+use crate::llm_usage::{UsageGroup, UsageRow};
 use crate::orders::OrderRow;
 use crate::permits::{DuePermit, PermitRow};
 use crate::supervision::{Declared, Restart};
@@ -48,6 +49,7 @@ pub trait Records:
     + Telegram
     + TelegramNotices
     + Totp
+    + LlmUsage
     + std::fmt::Debug
     + Send
 {
@@ -68,6 +70,7 @@ impl<T> Records for T where
         + Telegram
         + TelegramNotices
         + Totp
+        + LlmUsage
         + std::fmt::Debug
         + Send
 {
@@ -256,4 +259,12 @@ pub trait Totp {
     async fn set_totp_secret(&mut self, person_id: &str, secret: &[u8], now: UnixMs) -> Result<()>;
     async fn spend_totp_step(&mut self, spent: &Spent) -> Result<bool>;
     async fn spent_totp_step(&mut self, person_id: &str, step: i64) -> Result<Option<Spent>>;
+}
+
+#[async_trait]
+pub trait LlmUsage {
+    async fn insert_usage(&mut self, rows: &[UsageRow]) -> Result<u64>;
+    /// Rows from `since` on, included, added up for each tier, agent, alias and cache, in any order.
+    async fn usage_since(&mut self, since: UnixMs) -> Result<Vec<UsageGroup>>;
+    async fn delete_usage_before(&mut self, before: UnixMs, limit: i64) -> Result<u64>;
 }

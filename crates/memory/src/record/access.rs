@@ -131,7 +131,7 @@ impl Access {
         if good { Ok(()) } else { Err(denied("this login may not lock rows of the table")) }
     }
 
-    /// Inbox and outbox belong to the agent whose login it is.
+    /// Inbox and outbox belong to the agent whose login it is, and what models cost to the router.
     pub(crate) fn is_agent(&self, agent: &str) -> bool {
         self.role.as_deref().is_none_or(|role| role == agent)
     }

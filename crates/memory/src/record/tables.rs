@@ -17,6 +17,7 @@ use store::approvals::{ApprovalRow, ApprovalStatus, Approver, EntryRow};
 use store::audit::{AuditHead, AuditRow, Chain};
 use store::decisions::DecisionRow;
 use store::kill::Kill;
+use store::llm_usage::UsageRow;
 use store::orders::OrderRow;
 use store::permits::PermitRow;
 use store::supervision::{Declared, Restart};
@@ -142,6 +143,8 @@ tables! {
     telegram_state: String => String,
     /// What people are to be told.
     telegram_notices: (MessageId, i64) => Arc<Queued>,
+    /// What language models were asked, by request.
+    llm_usage: String => Arc<UsageRow>,
     /// Secrets of authenticators.
     totp: String => Vec<u8>,
     /// Steps whose code was used.

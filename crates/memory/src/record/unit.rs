@@ -70,6 +70,7 @@ pub(crate) enum Lock {
     TelegramPrompt(ApprovalId, String, i64, i64),
     TelegramState(String),
     TelegramNotice(MessageId, i64),
+    LlmUsage(String),
     Totp(String),
     TotpStep(String, i64),
     Approver(String),

@@ -14,6 +14,7 @@ fn each_defect_is_caught_by_a_case() {
         crate::decisions::CASES,
         crate::house::CASES,
         crate::ledger::CASES,
+        crate::llm_usage::CASES,
         crate::orders::CASES,
         crate::permits::CASES,
         crate::session::CASES,

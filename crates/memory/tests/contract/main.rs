@@ -33,6 +33,7 @@ mod decisions;
 mod defects;
 mod house;
 mod ledger;
+mod llm_usage;
 mod orders;
 mod permits;
 mod session;

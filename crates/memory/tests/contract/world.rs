@@ -16,7 +16,7 @@ use testkit::servers::{TestDatabase, postgres};
 
 use crate::samples::T0;
 
-const GRANTS: [(&str, &[TableGrant]); 7] = [
+const GRANTS: [(&str, &[TableGrant]); 9] = [
     ("treasury", grants::TREASURY),
     ("online_trading", grants::DESK),
     ("dexter", grants::DESK),
@@ -24,6 +24,9 @@ const GRANTS: [(&str, &[TableGrant]); 7] = [
     ("buy_bot", grants::PLANNER),
     ("telegram_jarvis", grants::TELEGRAM),
     ("audit_verify", grants::AUDIT_VERIFY),
+    ("llm_router", grants::LLM_ROUTER),
+    // As if it had been granted the router's table by mistake.
+    ("jarvis_x", grants::LLM_ROUTER),
 ];
 
 /// A record with the logins of all kinds of process; `admin` is held by nothing.

@@ -7,6 +7,7 @@ mod decisions;
 mod instruments;
 mod kill;
 mod ledger;
+mod llm_usage;
 mod orders;
 mod permits;
 mod supervision;

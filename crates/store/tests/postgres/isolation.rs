@@ -138,6 +138,14 @@ async fn each_login_has_its_grants_and_no_more() {
         ("supervisor", "UPDATE accounts SET cash = 1"),
         ("supervisor", "INSERT INTO permits DEFAULT VALUES"),
         ("supervisor", "UPDATE governance_audit SET kind = 'x'"),
+        ("supervisor", "SELECT 1 FROM llm_usage"),
+        ("treasury", "INSERT INTO llm_usage DEFAULT VALUES"),
+        ("buy_bot", "DELETE FROM llm_usage"),
+        ("llm_router", "UPDATE llm_usage SET cost_micros = 0"),
+        ("llm_router", "TRUNCATE llm_usage"),
+        ("llm_router", "SELECT 1 FROM users"),
+        ("llm_router", "INSERT INTO outbox DEFAULT VALUES"),
+        ("audit_verify", "SELECT 1 FROM llm_usage"),
         ("audit_verify", "INSERT INTO trade_audit DEFAULT VALUES"),
         ("audit_verify", "SELECT 1 FROM outbox"),
         ("dexter", "SET ROLE swarm_owner"),
@@ -151,6 +159,34 @@ async fn each_login_has_its_grants_and_no_more() {
         assert_eq!(error.sql_state().as_deref(), Some("42501"), "{login}: {statement}");
         db.pool().close().await;
     }
+}
+
+#[tokio::test]
+async fn what_models_cost_is_the_routers_own_even_for_who_was_granted_the_table() {
+    let world = World::new().await;
+    world
+        .run(
+            "INSERT INTO llm_usage VALUES ('1', now(), 'buy_bot', 'anna', NULL, 'a', 'b', 'c', 5, 'ok', NULL, 1, 1, false, 1, 1, '');
+             GRANT SELECT, INSERT, UPDATE, DELETE ON llm_usage TO supervisor",
+        )
+        .await;
+    let router = world.login("llm_router").await;
+    let count = "SELECT count(*) FROM llm_usage";
+    let seen: i64 = sqlx::query_scalar(count).fetch_one(router.pool()).await.unwrap();
+    assert_eq!(seen, 1);
+    for tenant in [None, Some("anna")] {
+        assert_eq!(rows(&world.admin, "swarm_owner", tenant, "llm_usage").await, 0, "{tenant:?}");
+    }
+    let supervisor = world.login("supervisor").await;
+    let seen: i64 = sqlx::query_scalar(count).fetch_one(supervisor.pool()).await.unwrap();
+    assert_eq!(seen, 0);
+    for statement in ["DELETE FROM llm_usage", "UPDATE llm_usage SET cost_micros = 0"] {
+        let done = sqlx::raw_sql(statement).execute(supervisor.pool()).await.unwrap();
+        assert_eq!(done.rows_affected(), 0, "{statement}");
+    }
+    let forged = "INSERT INTO llm_usage VALUES ('2', now(), 'x', NULL, NULL, 'a', 'b', 'c', 5, 'ok', NULL, 1, 1, false, 1, 1, '')";
+    let error: StoreError = sqlx::raw_sql(forged).execute(supervisor.pool()).await.unwrap_err().into();
+    assert_eq!(error.sql_state().as_deref(), Some("42501"));
 }
 
 #[tokio::test]

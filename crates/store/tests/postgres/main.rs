@@ -4,6 +4,7 @@
 mod audit;
 mod isolation;
 mod ledger;
+mod llm_usage;
 mod samples;
 mod schema;
 mod states;

@@ -14,7 +14,7 @@ async fn migrations_run_once_and_ten_at_a_time_do_no_harm() {
         runs.spawn(async move { migrate(&url).await.unwrap().len() });
     }
     let applied: usize = runs.join_all().await.into_iter().sum();
-    assert_eq!(applied, 10);
+    assert_eq!(applied, 11);
     assert!(migrate(&world.admin_url).await.unwrap().is_empty());
 }
 
@@ -36,7 +36,7 @@ async fn every_table_with_a_user_has_forced_row_security_and_no_process_owns_one
     let bare: Vec<String> = sqlx::query_scalar(
         "SELECT c.relname::text FROM pg_class c
          WHERE c.relkind IN ('r', 'p') AND c.relnamespace = 'public'::regnamespace
-           AND (EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname IN ('user_id', 'message_id')))
+           AND (EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname IN ('user_id', 'message_id', 'tenant')))
            AND c.relname NOT LIKE 'telegram%' -- a message number of Telegram's, and no user of ours
            AND NOT (c.relrowsecurity AND c.relforcerowsecurity)",
     )

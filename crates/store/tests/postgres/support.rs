@@ -109,6 +109,7 @@ pub const LOGINS: &[RoleSpec<'static>] = &[
     RoleSpec { name: "dexter", password: "d", grants: grants::DESK },
     RoleSpec { name: "supervisor", password: "s", grants: grants::SUPERVISOR },
     RoleSpec { name: "buy_bot", password: "b", grants: grants::PLANNER },
+    RoleSpec { name: "llm_router", password: "l", grants: grants::LLM_ROUTER },
     RoleSpec { name: "audit_verify", password: "a", grants: grants::AUDIT_VERIFY },
 ];
 
