@@ -96,16 +96,47 @@ fn folder_package_process_and_agent_id_are_one_word() {
     }
 }
 
+/// Tables that a service must not have: it may keep what language models cost, and nothing of trading.
+fn tables_of_trading(spec: &AgentSpec) -> Vec<&'static str> {
+    spec.tables.iter().map(|grant| grant.table).filter(|table| !table.starts_with("llm_")).collect()
+}
+
 #[test]
-fn a_service_has_no_login_and_no_word_in_trading() {
+fn a_service_keeps_nothing_of_trading_and_has_no_word_in_it() {
     for spec in swarm::services() {
         let manifest = root().join("services").join(spec.name).join("Cargo.toml");
         let table: toml::Table = toml::from_str(&std::fs::read_to_string(&manifest).unwrap()).unwrap();
         assert_eq!(table["package"]["name"].as_str(), Some(spec.name));
         assert!(swarm::process_named(spec.name).is_some(), "{} has no process", spec.name);
         assert_eq!(runtime::spec_faults(&spec), Vec::<String>::new());
-        assert!(spec.tables.is_empty() && spec.services.is_empty() && !spec.administers_streams, "{}", spec.name);
+        assert_eq!(tables_of_trading(&spec), Vec::<&str>::new(), "{}", spec.name);
+        assert!(spec.services.is_empty() && !spec.administers_streams, "{}", spec.name);
         assert!(spec.emits.is_empty() && spec.consumes.is_empty() && spec.listens.is_empty(), "{}", spec.name);
+    }
+}
+
+#[test]
+fn a_service_may_keep_what_models_cost_and_nothing_of_trading() {
+    let service = swarm::services()[0];
+    let with = |tables| tables_of_trading(&AgentSpec { tables, ..service });
+    assert_eq!(with(store::grants::LLM_ROUTER), Vec::<&str>::new());
+    for (name, tables) in [
+        ("messaging", store::grants::MESSAGING),
+        ("planner", store::grants::PLANNER),
+        ("treasury", store::grants::TREASURY),
+        ("desk", store::grants::DESK),
+        ("supervisor", store::grants::SUPERVISOR),
+        ("telegram", store::grants::TELEGRAM),
+        ("audit_verify", store::grants::AUDIT_VERIFY),
+    ] {
+        assert_eq!(with(tables).len(), tables.len(), "{name}: every one of its tables is trading's");
+    }
+}
+
+#[test]
+fn no_agent_has_what_models_cost() {
+    for spec in specs() {
+        assert!(spec.tables.iter().all(|grant| !grant.table.starts_with("llm_")), "{}", spec.name);
     }
 }
 
