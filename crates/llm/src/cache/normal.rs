@@ -81,7 +81,8 @@ pub fn normal(text: &str, volatile: &[&str]) -> Option<String> {
     let mut lines = text.split('\n').peekable();
     while let Some(raw) = lines.next() {
         let is_last = lines.peek().is_none();
-        let line = if is_last { raw } else { raw.strip_suffix('\r').unwrap_or(raw) };
+        // What stands before LF is the end of a line, CR too; a CR that ends the text is not.
+        let line = if is_last { raw.trim_end_matches([' ', '\t']) } else { raw.trim_end_matches([' ', '\t', '\r']) };
         match (fence, fence_of(line)) {
             (None, None) => match volatile_at(line, volatile) {
                 Some(at) if std::mem::replace(seen.get_mut(at)?, true) => return None,
@@ -147,14 +148,10 @@ fn is_hexadecimal(run: &str) -> bool {
     run.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-/// Appends the line with its spaces collapsed.
+/// Appends a line, its end trimmed, with its spaces collapsed.
 fn collapse(line: &str, out: &mut String) {
     let body = line.trim_start_matches([' ', '\t']);
-    let body = if body.is_empty() { "" } else { body.trim_end_matches([' ', '\t']) };
-    if body.is_empty() {
-        return;
-    }
-    out.push_str(&line[..line.len() - line.trim_start_matches([' ', '\t']).len()]);
+    out.push_str(&line[..line.len() - body.len()]);
     let mut rest = body;
     while let Some(at) = rest.find([' ', '\t']) {
         out.push_str(&rest[..at]);
@@ -183,6 +180,7 @@ mod tests {
     fn what_a_template_changes_is_collapsed() {
         check("a  b \t\r\nc\r\n\n", Some("a b\nc"));
         check("a\t \tb", Some("a\t\tb"));
+        check("a\r \r\r\nb", Some("a\nb"));
         check("time: 2026-11-22T00:00:01Z\nq", Some("time:\nq"));
         check("time: Sun Nov 22 00:27:28 UTC 2026\nq", Some("time:\nq"));
         check("run_id: 018f3c1e-7a2b-7c3d-8e4f-5a6b7c8d9e0f\nq", Some("run_id:\nq"));

@@ -174,9 +174,10 @@ fn split(text: &str) -> Vec<Word> {
     words
 }
 
-/// Drops one of these marks behind a letter or digit; whether it was there.
+/// Drops one of these marks behind a letter, a digit or a percent sign; whether it was there.
 fn drop_end(text: &mut String, marks: &[char]) -> bool {
-    let rest = text.strip_suffix(marks).filter(|rest| rest.ends_with(char::is_alphanumeric)).map(str::len);
+    let is_word = |rest: &&str| rest.ends_with(|c: char| c.is_alphanumeric() || c == '%');
+    let rest = text.strip_suffix(marks).filter(is_word).map(str::len);
     if let Some(length) = rest {
         text.truncate(length);
     }
