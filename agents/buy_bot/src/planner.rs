@@ -25,6 +25,7 @@ use domain::message::{Header, SignalAction, SignalSize, TradingSignal, clean_tex
 use domain::money::{MoneyError, Price, Quantity, USD_DECIMALS, Usd};
 use domain::order::{Amount, OrderIntent, OrderType, Side, TimeInForce};
 use domain::reject::{Reject, RejectCode};
+use domain::review::Opinion;
 use domain::time::UnixMs;
 use rust_decimal::{Decimal, RoundingStrategy};
 
@@ -134,6 +135,7 @@ pub fn plan(signal: &TradingSignal, header: &Header, around: PlanInputs<'_>) -> 
         reduce_only: side == Side::Sell,
         valid_until,
         reasoning: clean_text(&signal.reasoning),
+        opinion: Opinion::NotAsked,
     }])
 }
 

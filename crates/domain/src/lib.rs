@@ -15,6 +15,7 @@ pub mod money;
 pub mod order;
 pub mod person;
 pub mod reject;
+pub mod review;
 pub mod subject;
 pub mod telegram_button;
 pub mod time;

@@ -7,6 +7,7 @@ use crate::canonical::{self, NotCanonical, Sha256Digest};
 use crate::ids::{IntentId, MessageId, OrderId, PermitId, UserId};
 use crate::market::{InstrumentId, Symbol, Venue};
 use crate::money::{Price, Quantity, Usd};
+use crate::review::Opinion;
 use crate::time::UnixMs;
 
 macro_rules! words {
@@ -39,6 +40,8 @@ macro_rules! words {
         }
     };
 }
+
+pub(crate) use words;
 
 words! {
     /// Buy or sell.
@@ -134,6 +137,10 @@ pub struct OrderIntent {
     pub valid_until: UnixMs,
     /// Why, in the words of whoever asked (at most 500 characters, shown apart from the numbers).
     pub reasoning: String,
+    /// What a model says of it: for the audit row and for people. It authorises nothing, and no rail is given it. A row
+    /// that was stored before there were reviews has none.
+    #[serde(default)]
+    pub opinion: Opinion,
 }
 
 /// The exact thing that is approved, permitted and executed. Its digest binds a human's yes and a permit to it.

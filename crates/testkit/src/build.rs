@@ -83,5 +83,6 @@ pub fn buy_intent(name: &str, symbol: &str, quantity: &str, price: &str, now: Un
         reduce_only: false,
         valid_until: now.plus_ms(60_000),
         reasoning: "a test".to_owned(),
+        opinion: domain::review::Opinion::NotAsked,
     }
 }

@@ -140,6 +140,7 @@ fn intent(user_id: UserId, number: usize) -> Result<OrderIntent, BenchError> {
         reduce_only: false,
         valid_until: UnixMs(0),
         reasoning: String::new(),
+        opinion: domain::review::Opinion::NotAsked,
     })
 }
 

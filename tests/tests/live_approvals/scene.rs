@@ -106,6 +106,7 @@ impl Scene {
             reduce_only: false,
             valid_until: self.now().await.plus_ms(60_000),
             reasoning: "a test".to_owned(),
+            opinion: domain::review::Opinion::NotAsked,
         }
     }
 

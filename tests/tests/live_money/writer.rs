@@ -122,6 +122,7 @@ fn intent(world: &World, rng: &mut ChaCha8Rng) -> OrderIntent {
         reduce_only: side == Side::Sell,
         valid_until: world.now().plus_ms(60_000),
         reasoning: String::new(),
+        opinion: domain::review::Opinion::NotAsked,
     }
 }
 

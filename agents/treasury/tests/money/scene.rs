@@ -130,6 +130,7 @@ impl Scene {
             reduce_only: side == Side::Sell,
             valid_until: self.now.plus_ms(60_000),
             reasoning: "a test".to_owned(),
+            opinion: domain::review::Opinion::NotAsked,
         }
     }
 

@@ -12,6 +12,7 @@ use domain::order::{
     Amount, OrderEnvelope, OrderIntent, OrderState, OrderType, Origin, Permit, PermitBody, Side, TimeInForce,
 };
 use domain::reject::{Reject, RejectCode};
+use domain::review::{NoReview, Opinion, Percent, Review, Verdict};
 use proto::v1;
 use v1::agent_message::Payload as Wire;
 
@@ -157,6 +158,24 @@ fn order_intent(p: &v1::OrderIntent, user: UserId) -> Result<OrderIntent, Reject
         reduce_only: p.reduce_only,
         valid_until: moment(p.valid_until_ms, "valid_until_ms")?,
         reasoning: prose(&p.reasoning, "reasoning")?,
+        opinion: opinion(p.opinion.as_ref())?,
+    })
+}
+
+/// A message from before there were reviews has none.
+fn opinion(p: Option<&v1::order_intent::Opinion>) -> Result<Opinion, Reject> {
+    use v1::order_intent::Opinion as Said;
+    Ok(match p {
+        None => Opinion::NotAsked,
+        Some(Said::NoReview(number)) => Opinion::NoOpinion { reason: no_review(*number)? },
+        Some(Said::Review(review)) => Opinion::Reviewed(Review::new(
+            verdict(review.verdict)?,
+            Percent::new(review.confidence_percent)
+                .ok_or_else(|| reject(RejectCode::BadDecimal, "confidence_percent", "not within 0 and 100"))?,
+            &prose(&review.reasoning, "review.reasoning")?,
+            &prose(&review.model, "review.model")?,
+            review.is_stale,
+        )),
     })
 }
 
@@ -297,6 +316,11 @@ enums! {
     time_in_force: TimeInForce => TimeInForce { Ioc => ImmediateOrCancel, Gtc => GoodTillCancelled }
     order_state: OrderState => OrderState {
         Pending => Pending, Open => Open, Filled => Filled, Rejected => Rejected, Cancelled => Cancelled, Unknown => Unknown,
+    }
+    verdict: Verdict => Verdict { Agree => Agree, Object => Object }
+    no_review: NoReview => NoReview {
+        NotConfigured => NotConfigured, Off => Off, Busy => Busy, Timeout => Timeout, Unreachable => Unreachable,
+        Refused => Refused, NotTheSchema => NotTheSchema,
     }
     severity: Severity => Severity { Info => Info, Warning => Warning, Critical => Critical }
 }

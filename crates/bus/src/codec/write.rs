@@ -6,6 +6,7 @@ use domain::message::{
     SignalAction, SignalSize, TradingSignal,
 };
 use domain::order::{Amount, OrderEnvelope, OrderIntent, OrderState, OrderType, Origin, Permit, Side, TimeInForce};
+use domain::review::{NoReview, Opinion, Verdict};
 use proto::v1;
 use v1::agent_message::Payload as Wire;
 
@@ -168,6 +169,22 @@ fn order_intent(p: &OrderIntent) -> v1::OrderIntent {
         reduce_only: p.reduce_only,
         valid_until_ms: p.valid_until.0,
         reasoning: p.reasoning.clone(),
+        opinion: opinion(&p.opinion),
+    }
+}
+
+fn opinion(p: &Opinion) -> Option<v1::order_intent::Opinion> {
+    use v1::order_intent::Opinion as Said;
+    match p {
+        Opinion::NotAsked => None,
+        Opinion::NoOpinion { reason } => Some(Said::NoReview(no_review(*reason).into())),
+        Opinion::Reviewed(review) => Some(Said::Review(v1::Review {
+            verdict: verdict(review.verdict()).into(),
+            confidence_percent: review.confidence_percent().into(),
+            reasoning: review.reasoning().to_owned(),
+            model: review.model().to_owned(),
+            is_stale: review.is_stale(),
+        })),
     }
 }
 
@@ -262,6 +279,11 @@ enums! {
     time_in_force: TimeInForce => TimeInForce { ImmediateOrCancel => Ioc, GoodTillCancelled => Gtc }
     order_state: OrderState => OrderState {
         Pending => Pending, Open => Open, Filled => Filled, Rejected => Rejected, Cancelled => Cancelled, Unknown => Unknown,
+    }
+    verdict: Verdict => Verdict { Agree => Agree, Object => Object }
+    no_review: NoReview => NoReview {
+        NotConfigured => NotConfigured, Off => Off, Busy => Busy, Timeout => Timeout, Unreachable => Unreachable,
+        Refused => Refused, NotTheSchema => NotTheSchema,
     }
     severity: Severity => Severity { Info => Info, Warning => Warning, Critical => Critical }
 }

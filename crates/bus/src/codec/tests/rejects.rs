@@ -188,3 +188,35 @@ fn a_body_of_another_user_is_not_taken_under_this_ones_head() {
     let code = read(&message(INTENT, v1::agent_message::Payload::OrderIntent(intent))).unwrap_err().code;
     assert_eq!(code, WrongUser);
 }
+
+#[test]
+fn an_opinion_outside_of_its_type_is_refused_with_its_intent() {
+    use v1::order_intent::Opinion as Said;
+    let review = |verdict, confidence_percent| v1::Review { verdict, confidence_percent, ..Default::default() };
+    for (said, want) in [
+        (Said::Review(review(0, 50)), BadEnum),
+        (Said::Review(review(3, 50)), BadEnum),
+        (Said::Review(review(1, 101)), BadDecimal),
+        (Said::Review(v1::Review { reasoning: "x".repeat(4_097), ..review(1, 50) }), BadText),
+        (Said::NoReview(0), BadEnum),
+        (Said::NoReview(99), BadEnum),
+    ] {
+        let intent = v1::OrderIntent {
+            intent_id: ID.into(),
+            signal_id: ID.into(),
+            user_id: UserId::of_handle("operator").to_string(),
+            origin: Some(v1::order_intent::Origin::Agent("a".into())),
+            instrument: Some(v1::Instrument { venue: 1, symbol: "BTCUSDT".into() }),
+            side: 1,
+            order_type: 1,
+            time_in_force: 1,
+            amount: Some(v1::order_intent::Amount::Quantity("1".into())),
+            worst_price: "1".into(),
+            valid_until_ms: 1,
+            opinion: Some(said.clone()),
+            ..Default::default()
+        };
+        let read = read(&message(INTENT, v1::agent_message::Payload::OrderIntent(intent)));
+        assert_eq!(read.unwrap_err().code, want, "{said:?}");
+    }
+}

@@ -14,6 +14,7 @@ use domain::money::{Price, Quantity, Usd};
 use domain::order::{
     Amount, OrderEnvelope, OrderIntent, OrderState, OrderType, Origin, Permit, PermitBody, Side, TimeInForce,
 };
+use domain::review::{NoReview, Opinion, Percent, Review, Verdict};
 use domain::subject::{Priority, Route, Subject};
 use domain::time::UnixMs;
 use proptest::prelude::*;
@@ -168,6 +169,16 @@ impl Dice {
             reduce_only: self.flag,
             valid_until: self.later(),
             reasoning: self.text.clone(),
+            opinion: self.opinion(),
+        }
+    }
+
+    fn opinion(&self) -> Opinion {
+        let percent = Percent::new(self.number % 101).unwrap();
+        match self.number % 3 {
+            0 => Opinion::NotAsked,
+            1 => Opinion::NoOpinion { reason: self.one_of(NoReview::ALL) },
+            _ => Opinion::Reviewed(Review::new(self.one_of(Verdict::ALL), percent, &self.text, &self.name, self.flag)),
         }
     }
 
