@@ -38,6 +38,12 @@ fn every_refusal_code_is_explained() {
 }
 
 #[test]
+fn every_reason_for_which_an_idea_is_held_is_explained() {
+    let words: BTreeSet<String> = buy_bot::review::Held::words().into_iter().map(str::to_owned).collect();
+    assert_eq!(explained("Held after a review"), words);
+}
+
+#[test]
 fn every_code_a_service_answers_is_explained() {
     let mut codes = BTreeSet::new();
     for file in [

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use domain::agent::{AgentSpec, TableGrant, USUAL_LIMITS};
 use domain::ids::{MessageId, UserId};
@@ -13,12 +13,14 @@ use domain::message::{
 use domain::money::Quantity;
 use domain::order::OrderIntent;
 use domain::reject::{Reject, RejectCode};
+use domain::review::{NoReview, Opinion, Percent};
 use domain::subject::{Priority, Route, Subject};
 use domain::time::UnixMs;
-use runtime::{Agent, ConfigFaults, Ctx, HandleError};
+use runtime::{Agent, ConfigFaults, Ctx, HandleError, Work};
 
 use crate::config::{PlannerConfig, StrategiesConfig};
 use crate::planner::{PlanInputs, plan};
+use crate::review::{Birth, Effect, Held, Look, ReviewConfig, Reviewer, Reviews, effect, is_asked};
 use crate::saved::SavedHoldings;
 use crate::strategy::{Strategies, StrategySignal};
 
@@ -29,6 +31,7 @@ pub struct BuyBot {
     user_id: UserId,
     signal_ttl_ms: i64,
     desk: Mutex<StrategyDesk>,
+    reviews: Option<Reviews>,
 }
 
 /// Strategies and what they need to know between bars.
@@ -89,7 +92,20 @@ impl BuyBot {
             user_id: UserId::of_handle(&strategies.user),
             signal_ttl_ms: strategies.signal_ttl_ms,
             desk: Mutex::new(desk),
+            reviews: None,
         }
+    }
+
+    /// Has signals reviewed. Without it, or without a reviewer, every review that is wanted is missing.
+    #[must_use]
+    pub fn reviewed(self, config: ReviewConfig, reviewer: Option<Arc<dyn Reviewer>>) -> Self {
+        Self { reviews: Some(Reviews::new(config, reviewer)), ..self }
+    }
+
+    /// Its reviews, for whoever drives them: the background work, or a simulation.
+    #[must_use]
+    pub const fn reviews(&self) -> Option<&Reviews> {
+        self.reviews.as_ref()
     }
 
     /// Takes up the holdings stored in `file`, and stores them there from now on.
@@ -132,13 +148,51 @@ impl BuyBot {
         input: &Envelope,
         instruments: &BTreeMap<InstrumentId, Instrument>,
         ctx: &Ctx<'_>,
-    ) -> Result<Vec<Message>, Reject> {
-        let intents = self.plan_with(signal, &input.header, instruments, ctx)?;
-        if intents.is_empty() {
+    ) -> Result<Vec<Message>, HandleError> {
+        let (user_id, about) = (input.header.user_id, input.header.message_id);
+        let mut intents = self.plan_with(signal, &input.header, instruments, ctx)?;
+        let Some(intent) = intents.first_mut() else {
             let text = format!("HOLD {} noted, nothing planned", token_of(signal));
-            return Ok(vec![notice("SIGNAL_HELD", text, input.header.user_id, input.header.message_id)]);
+            return Ok(vec![notice("SIGNAL_HELD", text, user_id, about)]);
+        };
+        let birth = Birth::of(input.subject.route());
+        let (opinion, effect) = self.judged(intent, birth, input, ctx)?;
+        metrics::counter!("swarm_reviews_total", "of" => birth.word(), "outcome" => outcome_of(&opinion)).increment(1);
+        let mut told = match effect {
+            Effect::Hold(held) => return Ok(vec![held_notice(signal, held, &opinion, user_id, about)]),
+            Effect::GoAndTell => vec![objection(signal, &opinion, user_id, about)],
+            Effect::Go => Vec::new(),
+        };
+        intent.opinion = opinion;
+        let mut out = messages(intents, input.subject.priority());
+        out.append(&mut told);
+        Ok(out)
+    }
+
+    /// What a model says of a plan, and what that does to it.
+    fn judged(
+        &self,
+        intent: &OrderIntent,
+        birth: Birth,
+        input: &Envelope,
+        ctx: &Ctx<'_>,
+    ) -> Result<(Opinion, Effect), HandleError> {
+        let Some(reviews) = &self.reviews else {
+            let wanted = is_asked(birth, intent.side, input.subject.priority());
+            let opinion = match wanted {
+                true => Opinion::NoOpinion { reason: NoReview::NotConfigured },
+                false => Opinion::NotAsked,
+            };
+            let effect = effect(birth, intent.side, &opinion, Percent::default());
+            return Ok((opinion, effect));
+        };
+        match reviews.look(intent, birth, input, ctx) {
+            Look::Wait => Err(HandleError::NotYet(format!("{} waits for a review", intent.signal_id))),
+            Look::Settled(opinion) => {
+                let effect = reviews.effect(intent, birth, &opinion);
+                Ok((opinion, effect))
+            }
         }
-        Ok(messages(intents, input.subject.priority()))
     }
 
     fn strategy_signals(
@@ -185,8 +239,51 @@ fn token_of(signal: &TradingSignal) -> String {
     signal.token_address.chars().filter(char::is_ascii_alphanumeric).take(48).collect()
 }
 
+/// The word of an opinion in counts.
+fn outcome_of(opinion: &Opinion) -> &'static str {
+    match opinion {
+        Opinion::NotAsked => "not_asked",
+        Opinion::NoOpinion { reason } => reason.word(),
+        Opinion::Reviewed(review) => review.verdict().word(),
+    }
+}
+
+/// What a model said, for a notice: its figures as numbers, its prose apart and named as what it is.
+fn numbers_of(opinion: &Opinion) -> Vec<(String, String)> {
+    let Opinion::Reviewed(review) = opinion else { return Vec::new() };
+    let numbers = [
+        ("verdict", review.verdict().word().to_owned()),
+        ("confidence_percent", review.confidence_percent().to_string()),
+        ("model", review.model().to_owned()),
+        ("words_of_the_model", review.reasoning().to_owned()),
+    ];
+    numbers.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+}
+
+fn held_notice(signal: &TradingSignal, held: Held, opinion: &Opinion, user_id: UserId, about: MessageId) -> Message {
+    let text = format!("the idea to buy {} is held: {}", token_of(signal), held.word());
+    let reason = ("reason".to_owned(), held.word().to_owned());
+    let more = numbers_of(opinion).into_iter().chain([reason]);
+    notice_with("SIGNAL_HELD", text, more, user_id, about)
+}
+
+fn objection(signal: &TradingSignal, opinion: &Opinion, user_id: UserId, about: MessageId) -> Message {
+    let text = format!("a model objects to buying {}; the order goes its way all the same", token_of(signal));
+    notice_with("REVIEW_OBJECTS", text, numbers_of(opinion), user_id, about)
+}
+
 fn notice(code: &str, text: String, user_id: UserId, about: MessageId) -> Message {
-    let numbers = BTreeMap::from([("signal_id".to_owned(), about.to_string())]);
+    notice_with(code, text, [], user_id, about)
+}
+
+fn notice_with(
+    code: &str,
+    text: String,
+    more: impl IntoIterator<Item = (String, String)>,
+    user_id: UserId,
+    about: MessageId,
+) -> Message {
+    let numbers = more.into_iter().chain([("signal_id".to_owned(), about.to_string())]).collect();
     let payload = Payload::Notice(Notice { code: code.to_owned(), text, numbers });
     Message::fact(Subject::fact(Route::Notice), user_id, format!("{code} {about}"), payload)
 }
@@ -239,7 +336,7 @@ impl Agent for BuyBot {
         administers_streams: false,
         limits: USUAL_LIMITS,
         lacks: &[
-            "no model review and no recalled memories for P0-P7 signals yet",
+            "no recalled memories for P0-P7 signals yet",
             "a strategy whose exit filled in part leaves the rest to a person",
         ],
     };
@@ -248,9 +345,10 @@ impl Agent for BuyBot {
         match &input.payload {
             Payload::TradingSignal(signal) => {
                 let instruments = instruments(ctx).await?;
-                Ok(self.signal(signal, input, &instruments, ctx)?)
+                self.signal(signal, input, &instruments, ctx)
             }
             Payload::Candle(candle) => {
+                self.reviews.iter().for_each(|reviews| reviews.on_candle(candle));
                 let signals = self.desk().on_candle(candle);
                 if signals.is_empty() {
                     return Ok(Vec::new());
@@ -260,6 +358,7 @@ impl Agent for BuyBot {
             }
             Payload::PositionChanged(position) => {
                 self.position(position, input.header.user_id);
+                self.reviews.iter().for_each(|reviews| reviews.on_position(position, input.header.user_id));
                 Ok(Vec::new())
             }
             Payload::OrderDecision(decision) => {
@@ -272,6 +371,34 @@ impl Agent for BuyBot {
                 Err(HandleError::Reject(Reject::new(RejectCode::WrongPayload, detail)))
             }
         }
+    }
+
+    /// The signal is decided, whatever it became.
+    fn committed(&self, input: &Envelope) {
+        self.reviews.iter().for_each(|reviews| reviews.desk().forget(input.header.message_id));
+    }
+
+    async fn ready(&self, input: &Envelope) {
+        match &self.reviews {
+            Some(reviews) => reviews.settled(input.header.message_id).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn lacks(&self) -> Vec<String> {
+        let review = match &self.reviews {
+            Some(reviews) => reviews.lack(),
+            None => Some("no model reviews P0-P7 signals, ideas of models are held".to_owned()),
+        };
+        review.into_iter().chain(Self::SPEC.lacks.iter().map(|lack| (*lack).to_owned())).collect()
+    }
+
+    async fn background(self: Arc<Self>, work: Work) -> Result<(), HandleError> {
+        match &self.reviews {
+            Some(reviews) => reviews.run(&work.shutdown, || work.progress()).await,
+            None => work.shutdown.cancelled().await,
+        }
+        Ok(())
     }
 }
 

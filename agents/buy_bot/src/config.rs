@@ -1,4 +1,5 @@
-//! Configuration: text in, checked values out, all faults at once. No value has a default.
+//! Configuration: text in, checked values out, all faults at once. No value has a default. What is in `review.toml` is told in
+//! [`crate::review`].
 
 use std::path::Path;
 
@@ -9,6 +10,7 @@ use runtime::ConfigFaults;
 use rust_decimal::Decimal;
 use settings::Section;
 
+use crate::review::ReviewConfig;
 use crate::strategy::mean_reversion::MeanReversionRules;
 use crate::strategy::trend::TrendRules;
 
@@ -123,16 +125,28 @@ impl StrategiesConfig {
     }
 }
 
-/// Reads `planner.toml` and `strategies.toml` of a configuration folder; the faults of both at once.
+/// Everything in the files of this agent.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `planner.toml`.
+    pub planner: PlannerConfig,
+    /// `strategies.toml`.
+    pub strategies: StrategiesConfig,
+    /// `review.toml`.
+    pub review: ReviewConfig,
+}
+
+/// Reads `planner.toml`, `strategies.toml` and `review.toml` of a configuration folder; the faults of all at once.
 ///
 /// # Errors
 /// Every fault found, each with its file.
-pub fn load(folder: &Path) -> Result<(PlannerConfig, StrategiesConfig), ConfigFaults> {
+pub fn load(folder: &Path) -> Result<Config, ConfigFaults> {
     let mut faults = ConfigFaults::new();
     let planner = read_file(folder, "planner.toml", PlannerConfig::parse, &mut faults);
     let strategies = read_file(folder, "strategies.toml", StrategiesConfig::parse, &mut faults);
-    match (planner, strategies) {
-        (Some(planner), Some(strategies)) => Ok((planner, strategies)),
+    let review = read_file(folder, "review.toml", ReviewConfig::parse, &mut faults);
+    match (planner, strategies, review) {
+        (Some(planner), Some(strategies), Some(review)) => Ok(Config { planner, strategies, review }),
         _ => Err(faults),
     }
 }
@@ -185,9 +199,11 @@ mod tests {
 
     const PLANNER: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/planner.toml"));
     const STRATEGIES: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/strategies.toml"));
+    const REVIEW: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/review.toml"));
 
     #[test]
     fn the_shipped_files_are_read() {
+        assert!(ReviewConfig::parse(REVIEW).unwrap().enabled);
         assert_eq!(PlannerConfig::parse(PLANNER).unwrap().cex_venue, Venue::Paper);
         let strategies = StrategiesConfig::parse(STRATEGIES).unwrap();
         assert!(strategies.enabled && strategies.trend.is_some() && strategies.mean_reversion.is_some());
@@ -206,6 +222,7 @@ mod tests {
         for (text, parse) in [
             (PLANNER, (|text| PlannerConfig::parse(text).map(|_| ())) as fn(&str) -> Result<(), ConfigError>),
             (STRATEGIES, |text| StrategiesConfig::parse(text).map(|_| ())),
+            (REVIEW, |text| ReviewConfig::parse(text).map(|_| ())),
         ] {
             for line in text.lines().filter(|line| line.contains(" = ")) {
                 let without = text.replacen(line, "", 1);
@@ -215,9 +232,9 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_the_files_names_both() {
+    fn a_folder_without_the_files_names_them_all() {
         let faults = load(Path::new("/nowhere")).unwrap_err();
-        assert_eq!(faults.0.len(), 2, "{faults}");
+        assert_eq!(faults.0.len(), 3, "{faults}");
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
         assert!(load(&shipped).is_ok());
     }
@@ -230,5 +247,12 @@ mod tests {
             .replace("default_slippage_percent = \"1\"", "default_slippage_percent = \"-1\"");
         let error = PlannerConfig::parse(&text).unwrap_err();
         assert_eq!(error.faults.len(), 4, "{error}");
+        // As many as a stream has places would let a model that hangs stop everything behind it.
+        let text = REVIEW
+            .replace("max_at_once = 6", "max_at_once = 8")
+            .replace("min_confidence_percent = 60", "min_confidence_percent = 101")
+            .replace("deadline_ms = 5000", "deadline_ms = \"5 s\"")
+            .replace("bars = 15", "bars = 1");
+        assert_eq!(ReviewConfig::parse(&text).unwrap_err().faults.len(), 4);
     }
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod mint;
 pub mod planner;
 pub mod process;
+pub mod review;
 mod saved;
 pub mod strategy;
 

@@ -10,6 +10,7 @@ pub mod admission;
 pub mod answer;
 pub mod breaker;
 pub mod cache;
+pub mod client;
 pub mod config;
 pub mod failure;
 pub mod format;

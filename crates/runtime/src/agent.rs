@@ -36,6 +36,12 @@ pub trait Agent: Send + Sync + Sized + 'static {
     /// was written. It must not block; a crash may lose it, so background work also looks by itself.
     fn committed(&self, _input: &Envelope) {}
 
+    /// Resolves when an input that was [`HandleError::NotYet`] is worth another try before the usual pause is over. A hint:
+    /// it may come too early, and by default never comes.
+    fn ready(&self, _input: &Envelope) -> impl Future<Output = ()> + Send {
+        std::future::pending()
+    }
+
     /// What this start of it can't do; what its SPEC says, unless its configuration says more.
     fn lacks(&self) -> Vec<String> {
         Self::SPEC.lacks.iter().map(|lack| (*lack).to_owned()).collect()

@@ -154,13 +154,16 @@ async fn decide<A: Agent>(engine: &Engine<A>, input: &Envelope, delivery: &Deliv
             Ok(()) => return Verdict::Ack,
             Err(error) => error,
         };
-        meters::failed(A::SPEC.name, route);
+        if !matches!(error, HandleError::NotYet(_)) {
+            meters::failed(A::SPEC.name, route);
+        }
         match error {
             HandleError::Reject(reject) => return give_up(Some(route), reject),
             HandleError::NotYet(text) => {
-                tracing::info!(text, "kept in hand");
+                tracing::debug!(text, "kept in hand");
                 tokio::select! {
                     () = tokio::time::sleep(NOT_YET_PAUSE) => {}
+                    () = engine.agent.ready(input) => {}
                     () = core.shutdown.cancelled() => return Verdict::Again(PAUSE),
                 }
             }

@@ -31,6 +31,10 @@ struct Script {
     fail: std::sync::Mutex<Option<HandleError>>,
     /// What was listened to, and whether there was a transaction for it.
     heard: std::sync::Mutex<Vec<(Route, bool)>>,
+    /// What is not urgent can't be taken yet.
+    only_urgent: std::sync::atomic::AtomicBool,
+    /// What can't be taken yet is worth another try.
+    ready: tokio::sync::Notify,
     /// Handlers wait here when it is given.
     gate: Option<Arc<Semaphore>>,
 }
@@ -62,6 +66,9 @@ impl Agent for Probe {
         }
         self.0.calls.fetch_add(1, Ordering::SeqCst);
         ctx.unit()?;
+        if self.0.only_urgent.load(Ordering::SeqCst) && input.subject.priority() < Priority::Urgent {
+            return Err(HandleError::NotYet("waits for a model".into()));
+        }
         if let Some(gate) = &self.0.gate {
             gate.acquire().await.unwrap().forget();
         }
@@ -74,6 +81,10 @@ impl Agent for Probe {
 
     fn committed(&self, _input: &Envelope) {
         self.0.commits.fetch_add(1, Ordering::SeqCst);
+    }
+
+    async fn ready(&self, _input: &Envelope) {
+        self.0.ready.notified().await;
     }
 }
 
@@ -150,10 +161,14 @@ impl House {
     }
 
     async fn signal_until(&self, name: &str, transport_id: &str, valid_until: Option<UnixMs>) {
+        self.signal_of(name, transport_id, valid_until, Priority::Critical).await;
+    }
+
+    async fn signal_of(&self, name: &str, transport_id: &str, valid_until: Option<UnixMs>, priority: Priority) {
         let now = SystemClock.now();
         let envelope = Envelope {
             header: domain::message::Header { valid_until, ..build::root_header(name, "test", now) },
-            subject: Subject::of(Route::Signal, Priority::Critical),
+            subject: Subject::of(Route::Signal, priority),
             payload: Payload::TradingSignal(build::buy_signal("BTCUSDT", "100")),
         };
         let encoded = Bus::encode(&envelope);
@@ -403,6 +418,43 @@ async fn what_can_not_be_taken_yet_is_kept_in_hand_and_uses_up_no_attempt() {
     *house.script.fail.lock().unwrap() = None;
     wait_until(BOUND, "handled after all", || async { house.waiting().await == 0 }).await;
     assert_eq!((house.script.commits.load(Ordering::SeqCst), house.messages("DLQ", "dlq.>").await), (1, 0));
+    running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_urgent_passes_while_more_than_may_be_in_hand_wait_for_a_model() {
+    let house = House::new(Script { only_urgent: true.into(), ..Script::default() }).await;
+    let running = house.start().await;
+    for n in 0..9 {
+        house.signal_of(&format!("slow {n}"), &format!("slow {n}"), None, Priority::Normal).await;
+    }
+    // All four places of their stream are taken.
+    wait_until(BOUND, "four that wait", || async { house.calls() >= 4 }).await;
+    house.signal("urgent", "urgent").await;
+    wait_until(BOUND, "the urgent one", || async { house.script.commits.load(Ordering::SeqCst) == 1 }).await;
+    assert_eq!(house.context.get_stream("TRADING_HIGH").await.unwrap().cached_info().state.messages, 9);
+    house.script.only_urgent.store(false, Ordering::SeqCst);
+    wait_until(BOUND, "all of them", || async { house.script.commits.load(Ordering::SeqCst) == 10 }).await;
+    assert_eq!(house.messages("DLQ", "dlq.>").await, 0);
+    running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hint_cuts_the_pause_of_what_can_not_be_taken_yet() {
+    let house = House::new(Script { only_urgent: true.into(), ..Script::default() }).await;
+    let running = house.start().await;
+    house.signal_of("slow", "slow", None, Priority::Normal).await;
+    wait_until(BOUND, "the first offer", || async { house.calls() > 0 }).await;
+    // A quarter of a second each would be 25 s.
+    let hints = async {
+        for before in 1..=100 {
+            house.script.ready.notify_one();
+            wait_until(BOUND, "the next offer", || async { house.calls() > before }).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), hints).await.unwrap();
+    house.script.only_urgent.store(false, Ordering::SeqCst);
+    wait_until(BOUND, "its commit", || async { house.script.commits.load(Ordering::SeqCst) == 1 }).await;
     running.drain().await;
 }
 

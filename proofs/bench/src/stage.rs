@@ -230,7 +230,6 @@ mod tests {
         let desk = std::fs::read_to_string(copy.join("desk.toml")).unwrap();
         let desk: toml::Table = toml::from_str(&desk).unwrap();
         assert_eq!(desk["paper"]["latency_ms"], toml::Value::Array(vec![0.into(), 0.into()]));
-        let (_, strategies) = buy_bot::config::load(&copy).unwrap();
-        assert!(!strategies.enabled);
+        assert!(!buy_bot::config::load(&copy).unwrap().strategies.enabled);
     }
 }

@@ -212,7 +212,7 @@ pub fn limits() -> Seeds {
 
 /// The planner's files.
 pub fn planner() -> Seeds {
-    bytes([bare(shipped!("planner.toml")), bare(shipped!("strategies.toml"))])
+    bytes([bare(shipped!("planner.toml")), bare(shipped!("strategies.toml")), bare(shipped!("review.toml"))])
 }
 
 /// Replay and record.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use buy_bot::BuyBot;
 use buy_bot::config::{PlannerConfig, StrategiesConfig};
+use buy_bot::review::Reviewer;
 use dexter::Dexter;
 use domain::agent::AgentSpec;
 use domain::order::TimeInForce;
@@ -26,6 +27,7 @@ use treasury::Treasury;
 
 use crate::engine::{Around, Host, Process};
 use crate::faults::Fault;
+use crate::models::{self, Script};
 
 const LIMITS: &str = include_str!("../../../config/limits.toml");
 const PLANNER: &str = include_str!("../../../config/planner.toml");
@@ -77,6 +79,8 @@ pub struct Leads {
     pub treasury: Option<Arc<Treasury>>,
     /// The desk, while it runs.
     pub desk: Option<Arc<Desk>>,
+    /// The planner, while it runs.
+    pub planner: Option<Arc<BuyBot>>,
     /// The supervisor, while it runs.
     pub supervisor: Option<Arc<Supervisor>>,
 }
@@ -130,7 +134,11 @@ pub fn start(place: usize, around: Around, data_dir: &Path, rests: bool, leads: 
                 planner.limit_time_in_force = TimeInForce::GoodTillCancelled;
             }
             let strategies = StrategiesConfig::parse(STRATEGIES).expect("config/strategies.toml");
-            Box::new(Host::new(Arc::new(BuyBot::new(planner, &strategies)), around))
+            let script = Script { hub: Arc::clone(&around.hub), fault };
+            let reviewer = around.is_reviewed.then(|| Arc::new(script) as Arc<dyn Reviewer>);
+            let agent = Arc::new(BuyBot::new(planner, &strategies).reviewed(models::config(fault), reviewer));
+            leads.planner = Some(Arc::clone(&agent));
+            Box::new(Host::new(agent, around))
         }
         SUPERVISOR => {
             let plan = Plan { agents: Vec::new(), run_dir: data_dir.to_owned() };

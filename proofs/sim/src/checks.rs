@@ -4,11 +4,12 @@
 
 mod own;
 mod permits;
+mod reviewed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use domain::canonical::Sha256Digest;
-use domain::ids::{ApprovalId, OrderId, PermitId, UserId};
+use domain::ids::{ApprovalId, MessageId, OrderId, PermitId, UserId};
 use domain::market::InstrumentId;
 use domain::order::{Fill, OrderEnvelope, OrderState, Side};
 use domain::person::{Act, Vote};
@@ -59,6 +60,7 @@ invariants! {
     PERMIT_VALID = "every permit is signed by treasury's key, for the user and order it names, in time",
     PERMIT_ONCE = "a permit is spent on one order, and every order spent one",
     REFUSED = "what was refused never trades",
+    REVIEWED = "no idea of a model becomes an intent unless another model agrees",
     SENT_ONCE = "no client order id is placed twice",
     SENT_INSIDE = "every order at the venue lies inside its permit, in time, at a level that allows it",
     FILLS = "every fill of the ledger is one of the venue's, once",
@@ -87,6 +89,10 @@ pub struct Sight<'a> {
     pub shown: &'a [Shown],
     /// By how much treasury's clock is wrong.
     pub treasury_offset_ms: i64,
+    /// Ideas of models to buy.
+    pub ideas: &'a [MessageId],
+    /// Those of them that no model has agreed to.
+    pub unagreed: &'a [MessageId],
     /// The file copy of the kill level; `None` when it can't be read.
     pub kill_file: Option<KillCopy>,
 }
@@ -199,7 +205,7 @@ impl Checks {
         self.own.forget_worth();
         self.note_prices(&sight.marks, sight.now);
         self.own.note_worth();
-        self.audit(tables, true);
+        self.audit(tables, sight.ideas, true);
         self.own.note_worth();
         self.days(tables);
         self.kill(tables);
@@ -209,6 +215,7 @@ impl Checks {
         self.sent(tables, sight, calls);
         self.money(tables);
         self.reserved(tables);
+        self.unagreed(tables, sight.unagreed);
         std::mem::take(&mut self.found)
     }
 
@@ -247,7 +254,7 @@ impl Checks {
         }
     }
 
-    fn audit(&mut self, tables: &Tables, follows: bool) {
+    fn audit(&mut self, tables: &Tables, ideas: &[MessageId], follows: bool) {
         let heads: Vec<_> = tables.audit_heads.iter().map(|(chain, head)| (*chain, *head)).collect();
         for (chain, head) in heads {
             let (mut seq, mut hash) = self.heads.get(&chain).copied().unwrap_or((0, Sha256Digest::ZERO));
@@ -260,6 +267,9 @@ impl Checks {
                 *self.audited.entry((row.kind.clone(), about)).or_default() += 1;
                 if let (true, Chain::User(user)) = (follows, chain) {
                     self.follow(tables, user, row);
+                    if row.kind == "decision" {
+                        self.shows_agreement(row, ideas);
+                    }
                 }
             }
             self.require((seq, hash) == (head.seq, head.hash), AUDIT_CHAIN, || {
@@ -273,7 +283,7 @@ impl Checks {
     pub fn reread(&mut self, tables: &Tables) -> Findings {
         self.heads.clear();
         self.audited.clear();
-        self.audit(tables, false);
+        self.audit(tables, &[], false);
         std::mem::take(&mut self.found)
     }
 

@@ -7,7 +7,7 @@ use domain::ids::{IntentId, MessageId, OrderId, UserId};
 use domain::market::InstrumentId;
 use domain::message::{Payload, SignalAction};
 use domain::order::{Fill, OrderState};
-use domain::subject::Stream;
+use domain::subject::{Route, Stream};
 use memory::bus::{Broker, Kept};
 use memory::record::Tables;
 use store::approvals::ApprovalStatus;
@@ -76,17 +76,21 @@ pub fn look(
     found
 }
 
-/// Dead letters by the place of the message and by its id.
+/// Dead letters by the place of the message and by its id, and what was told.
 struct Letters {
     places: BTreeSet<String>,
     ids: BTreeSet<String>,
+    /// Notices that were told.
+    told: BTreeSet<String>,
 }
 
 impl Letters {
     fn read(broker: &Broker) -> Self {
         let letters = broker.messages(Stream::Dlq);
         let of = |name: &str| letters.iter().filter_map(|raw| raw.header(name).map(str::to_owned)).collect();
-        Self { places: of("swarm-place"), ids: of("swarm-msg-id") }
+        let low = broker.messages(Stream::SystemLow);
+        let told = low.iter().filter_map(|raw| raw.header("Nats-Msg-Id").map(str::to_owned)).collect();
+        Self { places: of("swarm-place"), ids: of("swarm-msg-id"), told }
     }
 }
 
@@ -116,6 +120,12 @@ fn fate(tables: &Tables, hub: &Hub, letters: &Letters, signal: &Kept) -> Result<
     let Some(decision) = tables.decisions.values().find(|d| d.order_id == order) else {
         if letters.ids.contains(&message.to_string()) || hub.is_expired(message.0) {
             hub.count("end intent given up");
+            return Ok(());
+        }
+        let id = input.header.message_id;
+        let held = MessageId::child(id, "buy_bot", "notice", &format!("SIGNAL_HELD {id}"));
+        if input.subject.route() == Route::Idea && letters.told.contains(&held.to_string()) {
+            hub.count("end idea held");
             return Ok(());
         }
         if !tables.users.contains_key(&input.header.user_id) {

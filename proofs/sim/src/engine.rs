@@ -52,6 +52,8 @@ pub struct Around {
     pub spec: AgentSpec,
     /// Its place in the cast.
     pub place: usize,
+    /// A model reviews signals here.
+    pub is_reviewed: bool,
     /// What is wrong with this world on purpose.
     pub fault: Option<Fault>,
 }

@@ -59,6 +59,8 @@ faults! {
     PermitReopened => PERMIT_ONCE, "a spent permit may be spent again";
     DecisionFlipped => REFUSED, "a judgement becomes a refusal after the fact";
     StoreLosesDecisions => REFUSED, "the record does not keep judgements";
+    ReviewForged => REVIEWED, "whatever the model says, the planner reads that it agrees";
+    LooseConfidence => REVIEWED, "the planner was given a least confidence of 0 %";
     DeskSendsTwice => SENT_ONCE, "the desk sends every order twice";
     DeskSendsMore => SENT_INSIDE, "the desk sends twice the quantity";
     VenueInventsFills => FILLS, "the venue reports fills that never were";
@@ -118,6 +120,8 @@ pub enum Need {
     SmallSteps,
     /// A halt, and somebody who goes on buying.
     Halt,
+    /// Models have ideas, and a model reviews them.
+    Ideas,
 }
 
 impl Fault {
@@ -132,6 +136,7 @@ impl Fault {
             Self::SkewUnseen => Some(Need::WrongClock),
             Self::StoreForgetsNotional => Some(Need::SmallSteps),
             Self::StoreReadsNoHalt => Some(Need::Halt),
+            Self::ReviewForged | Self::LooseConfidence => Some(Need::Ideas),
             _ => None,
         }
     }

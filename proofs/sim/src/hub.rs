@@ -86,6 +86,7 @@ struct Inner {
     publish_fails: bool,
     commits: u64,
     expired: BTreeSet<Uuid>,
+    agreed: BTreeSet<Uuid>,
     counts: BTreeMap<String, u64>,
     trace: Option<Vec<String>>,
     digest: Sha256,
@@ -151,6 +152,7 @@ impl Hub {
             publish_fails: false,
             commits: 0,
             expired: BTreeSet::new(),
+            agreed: BTreeSet::new(),
             counts: BTreeMap::new(),
             trace: traced.then(Vec::new),
             digest: Sha256::new(),
@@ -297,6 +299,17 @@ impl Hub {
     #[must_use]
     pub fn is_expired(&self, id: Uuid) -> bool {
         self.lock().expired.contains(&id)
+    }
+
+    /// A model agreed to a signal, surely enough.
+    pub fn agreed(&self, signal: Uuid) {
+        self.lock().agreed.insert(signal);
+    }
+
+    /// Whether a model ever agreed to a signal, surely enough.
+    #[must_use]
+    pub fn has_agreed(&self, signal: Uuid) -> bool {
+        self.lock().agreed.contains(&signal)
     }
 
     /// Something was committed.

@@ -19,6 +19,7 @@ pub mod event;
 pub mod faults;
 pub mod hub;
 pub mod market;
+pub mod models;
 pub mod people;
 pub mod report;
 pub mod venue;

@@ -51,6 +51,8 @@ pub enum Deed {
     Reset,
     /// A look at something.
     Look,
+    /// No person's deed: a model has an idea, and an agent sends it.
+    Idea,
     /// The same bytes as before come once more.
     Again(bus::Raw),
 }

@@ -1,6 +1,7 @@
 //! One world: ten processes, a broker, a database, a venue, a market and people, on one thread and one seed.
 
 mod deeds;
+mod ideas;
 mod looking;
 mod outside;
 mod processes;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bus::streams::consumers_of;
-use domain::ids::derive;
+use domain::ids::{MessageId, derive};
 use domain::message::{Envelope, Payload};
 use domain::money::Usd;
 use domain::subject::{Route, Stream, Subject};
@@ -28,7 +29,7 @@ use store::approvals::{ApprovalStatus, Approver};
 use treasury::sweep::{Round, sweep};
 use uuid::Uuid;
 
-use crate::cast::{DESK_PLACE, Leads, SPECS, SUPERVISOR, TREASURY, start};
+use crate::cast::{BUY_BOT, DESK_PLACE, Leads, SPECS, SUPERVISOR, TREASURY, start};
 use crate::checks::{Checks, Sight};
 use crate::engine::{Around, Process, Work};
 use crate::event::{Breakage, Event};
@@ -120,6 +121,9 @@ pub struct World {
     draining: bool,
     tampered: bool,
     desk_asleep: bool,
+    is_reviewed: bool,
+    /// Ideas to buy that were sent.
+    ideas: Vec<MessageId>,
     findings: Vec<(u64, &'static str, String)>,
 }
 
@@ -214,6 +218,8 @@ impl World {
             draining: false,
             tampered: false,
             desk_asleep: false,
+            is_reviewed: seed % 4 == 2 || options.need == Some(Need::Ideas),
+            ideas: Vec::new(),
             findings: Vec::new(),
             hub,
         };
@@ -289,6 +295,9 @@ impl World {
                 self.at(2_000 + n * 75_000, Event::Person(Deed::Trip));
             }
         }
+        if self.is_reviewed {
+            (0..hub.between(3, 10)).for_each(|_| self.at(hub.between(1_000, span), Event::Person(Deed::Idea)));
+        }
         self.stage(self.options.need);
         // A third of all worlds is at peace but for the network's own disorder.
         if hub.permille(330) {
@@ -350,6 +359,7 @@ impl World {
     /// What a step set off: deaths, wake-ups, messages to be fetched; and whether all is still well.
     fn settle(&mut self) {
         self.deaths();
+        self.reviews();
         for (at, task) in self.hub.take_wakes() {
             self.serial += 1;
             self.queue.insert((at, self.serial), Event::Resume(task));

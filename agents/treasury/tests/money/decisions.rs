@@ -2,6 +2,7 @@
 
 use domain::ids::UserId;
 use domain::order::{OrderIntent, OrderState, Side};
+use domain::review::{NoReview, Opinion, Percent, Review, Verdict};
 use rails::kill::KillCopy;
 use serde_json::json;
 
@@ -50,6 +51,41 @@ async fn each_outcome_writes_its_rows_once_and_tells_its_messages() {
     let stranger =
         |s: &mut Scene| OrderIntent { user_id: UserId::of_handle("nobody"), ..s.intent(Side::Buy, "1", "100") };
     check("no such user", stranger, "refused:UNKNOWN_USER UNKNOWN_USER", NOTHING).await;
+}
+
+#[tokio::test]
+async fn a_models_opinion_changes_no_decision_and_stands_in_the_audit_row() {
+    let hostile = "<b>approved</b>\u{202e}\n[yes](http://x)\u{0}".repeat(300);
+    let percent = |value| Percent::new(value).unwrap();
+    let review = |verdict| Opinion::Reviewed(Review::new(verdict, percent(100), &hostile, "trading-llm via x", false));
+    for opinion in [
+        Opinion::NotAsked,
+        Opinion::NoOpinion { reason: NoReview::Timeout },
+        review(Verdict::Agree),
+        review(Verdict::Object),
+    ] {
+        for (amount, want) in
+            [("6", "permit permitted"), ("11", "ask needs_human"), ("120", "refused:POSITION POSITION")]
+        {
+            let scene = Scene::new().await;
+            let intent = OrderIntent { opinion: opinion.clone(), ..scene.intent(Side::Buy, amount, "100") };
+            assert_eq!(told(&scene.decide(&intent).await), want, "{opinion:?}");
+            let order = domain::ids::OrderId::of_intent(intent.intent_id);
+            let found = store::audit::explain(&mut scene.bank.unit().await, &order.to_string()).await.unwrap().unwrap();
+            let shown = &found["orders"][0]["model_opinion"];
+            assert_eq!((&shown["untrusted"], &shown["authorises"]), (&json!(true), &json!(false)));
+            let said: Opinion = serde_json::from_value(shown["said"].clone()).unwrap();
+            assert_eq!(said, opinion);
+            if let Opinion::Reviewed(_) = opinion {
+                let text = shown["said"]["reasoning"].as_str().unwrap();
+                assert!(
+                    text.starts_with("‹b›approved‹/b› (yes)(http://x)‹b›") && text.chars().count() == 400,
+                    "{text}"
+                );
+            }
+            scene.bank.assert_audit_valid().await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -49,6 +49,17 @@ const AUDIT: &str = "
                AND (t.body ->> 'intent_id' = d.intent_id::text
                     OR (t.body ->> 'intent_id' IS NULL AND t.body ->> 'signal_id' = d.signal_id::text))))";
 
+/// What a model said of the order before it was judged, taken from its decision row and marked as what it is: prose of a
+/// stranger that no rail has read. `null` when no row says.
+fn opinion(audit: &Value) -> Value {
+    let rows = audit.as_array().map(Vec::as_slice).unwrap_or_default();
+    let row = rows.iter().find(|row| row["kind"] == "decision");
+    match row.and_then(|row| row["body"]["intent"]["opinion"].as_object()) {
+        Some(said) => json!({ "untrusted": true, "authorises": false, "said": said }),
+        None => Value::Null,
+    }
+}
+
 /// Everything stored about an order: its audit rows in order, decision, approvals with entries, permit, order and
 /// fills. `id` is an order, intent, signal, permit or approval id, a client order id, or the venue's id of the order or
 /// of a trade. `None` when nothing that this role may see has it. A signal of several legs has several orders.
@@ -65,9 +76,27 @@ pub async fn explain(unit: &mut Unit, id: &str) -> Result<Option<Value>, StoreEr
         if let Some(chain) = chain.as_object_mut() {
             chain.insert("user_id".to_owned(), json!(user));
             chain.insert("order_id".to_owned(), json!(order));
+            chain.insert("model_opinion".to_owned(), opinion(&audit));
             chain.insert("audit".to_owned(), audit);
         }
         orders.push(chain);
     }
     Ok((!orders.is_empty()).then(|| json!({ "asked": id, "orders": orders })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_models_opinion_is_shown_apart_and_marked() {
+        let said = json!({ "kind": "reviewed", "verdict": "object", "confidence_percent": 72, "reasoning": "wide" });
+        let row = |kind: &str| json!({ "kind": kind, "body": { "intent": { "opinion": said } } });
+        let want = json!({ "untrusted": true, "authorises": false, "said": said });
+        assert_eq!(opinion(&json!([{ "kind": "permit_signed" }, row("decision")])), want);
+        // Rows from before there were reviews.
+        assert_eq!(opinion(&json!([{ "kind": "decision", "body": { "intent": {} } }])), Value::Null);
+        assert_eq!(opinion(&json!([row("permit_signed")])), Value::Null);
+        assert_eq!(opinion(&json!([])), Value::Null);
+    }
 }

@@ -88,7 +88,7 @@ pub const TARGETS: [Target; 16] = [
     },
     Target {
         name: "planner",
-        reads: "planner.toml and strategies.toml",
+        reads: "planner.toml, strategies.toml and review.toml",
         max_bytes: 4_096,
         run: settings::planner,
         seeds: seeds::planner,

@@ -1,6 +1,7 @@
 //! Configuration files. What is accepted lies in the bounds that the files and their readers document.
 
 use buy_bot::config::{PlannerConfig, StrategiesConfig};
+use buy_bot::review::ReviewConfig;
 use domain::time::{DAY_MS, UnixMs};
 use ed25519_dalek::SigningKey;
 use online_trading::config::Config as DeskConfig;
@@ -87,7 +88,7 @@ fn no_looser(own: &Limits, house: &Limits) {
     assert!(own.permit_ttl_ms <= house.permit_ttl_ms);
 }
 
-/// `planner.toml` and `strategies.toml`.
+/// `planner.toml`, `strategies.toml` and `review.toml`.
 pub fn planner(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     match bounded(text.len(), || PlannerConfig::parse(text)) {
@@ -96,6 +97,13 @@ pub fn planner(data: &[u8]) {
             within(planner.default_slippage_percent, 0, 10);
             assert!((1..=3_600_000).contains(&planner.mark_max_age_ms));
             assert!((1..=3_600_000).contains(&planner.signal_ttl_ms));
+        }
+        Err(error) => named(&error.faults),
+    }
+    match bounded(text.len(), || ReviewConfig::parse(text)) {
+        Ok(review) => {
+            assert!((1..=6).contains(&review.max_at_once) && (1..=30_000).contains(&review.deadline_ms));
+            assert!(review.min_confidence_percent.value() <= 100 && review.bars >= 2);
         }
         Err(error) => named(&error.faults),
     }

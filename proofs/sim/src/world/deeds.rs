@@ -32,6 +32,7 @@ impl World {
                 self.send(buy);
                 self.at(60_000, Event::Person(Deed::Again(sell)));
             }
+            Deed::Idea => self.idea(),
             Deed::Vote => self.speak(),
             Deed::Halt => {
                 let request = people::halt(&hub);

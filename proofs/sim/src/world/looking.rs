@@ -12,8 +12,11 @@ impl World {
             self.unwrite();
             let tables = self.store.snapshot();
             let (now, seen) = (self.hub.now(), self.prices_of_treasury());
+            let unagreed = self.unagreed();
             let sight = Sight {
                 now,
+                ideas: &self.ideas,
+                unagreed: &unagreed,
                 marks: seen,
                 shown: self.market.shown(),
                 treasury_offset_ms: self.slots[TREASURY].clock.offset(),

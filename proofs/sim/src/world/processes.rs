@@ -35,6 +35,7 @@ impl World {
         match place {
             TREASURY => self.leads.treasury = None,
             DESK_PLACE => self.leads.desk = None,
+            BUY_BOT => self.leads.planner = None,
             SUPERVISOR => self.leads.supervisor = None,
             _ => {}
         }
@@ -57,6 +58,7 @@ impl World {
             clock: self.slots[place].clock.clone(),
             spec,
             place,
+            is_reviewed: self.is_reviewed,
             fault: self.options.fault,
         };
         if spec.listens.contains(&Route::Tick) {

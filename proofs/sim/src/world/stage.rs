@@ -34,6 +34,7 @@ impl World {
                 (1..6).for_each(|n| self.at(begins + n * 9_000, buy("ETHUSDT", 100)));
             }
             Need::SmallSteps => (0..4).for_each(|n| self.at(begins + n * 15_000, buy("BTCUSDT", 700))),
+            Need::Ideas => (0..10).for_each(|n| self.at(begins + n * 9_000, Event::Person(Deed::Idea))),
             Need::Halt => {
                 self.at(begins, Event::Person(Deed::Halt));
                 (1..6).for_each(|n| self.at(begins + n * 3_000, buy("ETHUSDT", 100)));

@@ -147,7 +147,7 @@ impl House {
 
 /// Their signals would all be refused. No reason to stop: people can trade. What can't be read, `buy_bot` says itself.
 fn warn_of_strategies_without_account(config_dir: &Path, people: &[Person]) {
-    let Ok((_, strategies)) = buy_bot::config::load(config_dir) else { return };
+    let Ok(buy_bot::config::Config { strategies, .. }) = buy_bot::config::load(config_dir) else { return };
     if strategies.enabled && !people.iter().any(|person| person.handle == strategies.user) {
         eprintln!(
             "strategies trade for {:?}, who is not among the people: their signals will be refused",
@@ -314,6 +314,11 @@ fn telegram_env(
     Ok(env)
 }
 
+/// Where models are and what opens them, for the processes that ask one; nobody else gets the key.
+fn model_env(vars: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
+    vars.filter(|(name, _)| matches!(name.as_str(), "SWARM_LLM_URL" | "SWARM_LLM_KEY")).collect()
+}
+
 fn plan(
     args: &UpArgs,
     data_dir: &Path,
@@ -365,6 +370,7 @@ fn plan(
                 env.extend(args.web_origin.clone().map(|origin| ("SWARM_WEB_ORIGIN".to_owned(), origin)));
             }
             valkey::READER => env.extend(valkey::redis_env(valkey, keys)?),
+            "buy_bot" => env.extend(model_env(std::env::vars())),
             "telegram_jarvis" => env.extend(telegram_env(keys, std::env::vars())?),
             _ => {}
         }
@@ -382,6 +388,14 @@ fn plan(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_about_models_is_address_and_key_and_nothing_else() {
+        let vars =
+            [("SWARM_LLM_URL", "http://127.0.0.1:1"), ("SWARM_LLM_KEY", "k"), ("SWARM_LLM", "x"), ("PATH", "/bin")];
+        let env = model_env(vars.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(env.keys().collect::<Vec<_>>(), vec!["SWARM_LLM_KEY", "SWARM_LLM_URL"]);
+    }
 
     #[test]
     fn what_is_said_about_telegram_goes_to_its_process_with_a_key_that_stays() {
