@@ -134,6 +134,9 @@ fn fate(tables: &Tables, hub: &Hub, letters: &Letters, signal: &Kept) -> Result<
         }
         return Err((TERMINAL, format!("order {order} was never judged")));
     };
+    if input.subject.route() == Route::Idea && wish.action == SignalAction::Buy {
+        hub.count("idea judged");
+    }
     // Of those that were modified into each other the one that came out.
     let requests = tables.requests.values().filter(|r| r.order_id == order);
     let request = requests.min_by_key(|r| r.status == ApprovalStatus::Superseded);

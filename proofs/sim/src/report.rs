@@ -257,6 +257,7 @@ pub fn unreached(counts: &BTreeMap<String, u64>) -> Vec<String> {
         "end held",
         "end idea held",
         "idea sent",
+        "idea judged",
         "review agrees",
         "review objects",
         "review hangs",

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use sim::faults::BEHIND_ANOTHER;
+use sim::faults::{BEHIND_ANOTHER, Fault, Need};
 use sim::report::{failure, faults, many};
 use sim::world::{Options, run};
 
@@ -38,5 +38,18 @@ fn a_promise_behind_another_is_missed_by_nobody() {
             let findings = run(seed, Options { record: Some(*defect), ..Options::default() }).findings;
             assert!(findings.is_empty(), "{defect:?} at seed {seed}: {findings:?}");
         }
+    }
+}
+
+#[test]
+fn a_forged_or_weak_agreement_is_noticed_and_a_good_one_is_not() {
+    for fault in [Fault::ReviewForged, Fault::LooseConfidence] {
+        let found = |seed, fault: Option<Fault>| {
+            let findings = run(seed, Options { fault, need: Some(Need::Ideas), ..Options::default() }).findings;
+            findings.into_iter().map(|(_, invariant, _)| invariant).collect::<Vec<_>>()
+        };
+        let seed = (1..=40).find(|seed| found(*seed, Some(fault)).contains(&fault.expected()));
+        let seed = seed.unwrap_or_else(|| panic!("{fault:?} went unnoticed"));
+        assert_eq!(found(seed, None), Vec::<&str>::new(), "{fault:?} at seed {seed}");
     }
 }
