@@ -218,7 +218,7 @@ impl World {
             draining: false,
             tampered: false,
             desk_asleep: false,
-            is_reviewed: seed % 4 == 2 || options.need == Some(Need::Ideas),
+            is_reviewed: seed % 4 == 1 || options.need == Some(Need::Ideas),
             ideas: Vec::new(),
             findings: Vec::new(),
             hub,
