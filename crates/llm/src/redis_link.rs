@@ -74,15 +74,6 @@ impl RedisLink {
         self.shared.now.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The connection of now, for whoever has nothing to do without one.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn here(&self) -> redis::RedisResult<MultiplexedConnection> {
-        let away = || redis::RedisError::from((redis::ErrorKind::Io, "not connected"));
-        self.connection().map(|connected| connected.connection).ok_or_else(away)
-    }
-
     /// Whether there is a connection.
     #[must_use]
     pub fn is_up(&self) -> bool {

@@ -8,8 +8,9 @@ use std::time::Duration;
 use domain::time::UnixMs;
 use llm::answer::{Answer, Finish, Usage};
 use llm::cache::{Cache, CacheKind, Entry, Flush, Keys, Settings};
+use llm::redis_link::RedisLink;
 use llm::request::ChatRequest;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::aio::MultiplexedConnection;
 use serde_json::json;
 use testkit::clock::VirtualClock;
 use testkit::servers::{TestValkey, fresh_valkey};
@@ -19,26 +20,26 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 struct Stage {
     valkey: TestValkey,
-    connection: ConnectionManager,
+    link: Arc<RedisLink>,
+    /// To look in from beside.
+    connection: MultiplexedConnection,
     clock: VirtualClock,
 }
 
 impl Stage {
     async fn new() -> Self {
         let valkey = fresh_valkey();
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(Duration::from_millis(500)))
-            .set_response_timeout(Some(Duration::from_millis(500)))
-            .set_max_delay(Duration::from_millis(200));
         let client = redis::Client::open(valkey.url()).unwrap();
-        let connection = ConnectionManager::new_with_config(client, config).await.unwrap();
-        Self { valkey, connection, clock: VirtualClock::at(UnixMs(1_000_000)) }
+        let connection = client.get_multiplexed_async_connection().await.unwrap();
+        let link = RedisLink::open(Some(&valkey.url()));
+        tokio::time::timeout(PATIENCE, link.connections().wait_for(|number| *number > 0)).await.unwrap().unwrap();
+        Self { valkey, link, connection, clock: VirtualClock::at(UnixMs(1_000_000)) }
     }
 
     /// A process of its own. It waits long in a lookup: this machine may be busy with other tests.
     fn process(&self) -> Cache {
         let settings = Settings { redis_read_ms: 2_000, ..Settings::default() };
-        Cache::new(settings, Some(Arc::new(self.connection.clone())), Arc::new(self.clock.clone()))
+        Cache::new(settings, Some(Arc::clone(&self.link) as _), Arc::new(self.clock.clone()))
     }
 
     async fn keys(&self, pattern: &str) -> Vec<String> {
@@ -136,6 +137,8 @@ async fn a_server_that_is_gone_is_a_miss_and_is_used_again_when_it_is_back() {
             if other.far(&keys).await.is_some() {
                 return;
             }
+            // Without a connection nothing of it waits.
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(PATIENCE, back).await.expect("it is used again");
@@ -145,7 +148,7 @@ async fn a_server_that_is_gone_is_a_miss_and_is_used_again_when_it_is_back() {
 async fn a_server_that_hangs_costs_its_short_time_and_then_none() {
     let stage = Stage::new().await;
     let settings = Settings { redis_read_ms: 30, ..Settings::default() };
-    let cache = Cache::new(settings, Some(Arc::new(stage.connection.clone())), Arc::new(stage.clock.clone()));
+    let cache = Cache::new(settings, Some(Arc::clone(&stage.link) as _), Arc::new(stage.clock.clone()));
     let keys = keys(&cache, "what moved");
     stage.valkey.freeze();
     for _ in 0..50 {
@@ -154,5 +157,13 @@ async fn a_server_that_hangs_costs_its_short_time_and_then_none() {
     let stats = cache.stats();
     assert!(stats.remote_skipped > 0 && stats.remote_errors >= 3, "{stats:?}");
     assert_eq!(stats.remote_errors + stats.remote_skipped, 50);
+    // A write hears that the connection is dead, and has it made anew.
+    cache.put(&keys, entry("gold"));
+    let heard = async {
+        while stage.link.is_up() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, heard).await.expect("the link hears it");
     stage.valkey.thaw();
 }

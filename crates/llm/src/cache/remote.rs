@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use redis::RedisResult;
+use redis::aio::MultiplexedConnection;
+use redis::{ErrorKind, RedisResult};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
@@ -23,8 +24,8 @@ const MOST_FAILURES: u64 = 3;
 const QUIET_MS: u64 = 1_000;
 /// Most entries in one write.
 const LARGEST_BATCH: usize = 64;
-/// Longest time of one write: nobody waits for it.
-const WRITE_TIME: Duration = Duration::from_millis(500);
+/// Longest time of one write: nobody waits for it. Above the connection's own, so that a dead one is noticed.
+const WRITE_TIME: Duration = Duration::from_secs(1);
 /// Longest time of a flush: a person waits for it.
 const FLUSH_TIME: Duration = Duration::from_secs(10);
 /// Keys that are looked for at once in a flush.
@@ -41,7 +42,7 @@ pub struct Write {
     pub ttl_ms: u64,
 }
 
-/// A store of values under keys: Redis, or a double of it.
+/// A store of values under keys: Redis by the link that quotas share, or a double of it.
 pub trait Remote: Send + Sync + 'static {
     /// The values of these keys in one round trip, in their order.
     fn get(&self, keys: Vec<String>) -> BoxFuture<'_, RedisResult<Vec<Option<Vec<u8>>>>>;
@@ -53,37 +54,54 @@ pub trait Remote: Send + Sync + 'static {
 
 impl Remote for RedisLink {
     fn get(&self, keys: Vec<String>) -> BoxFuture<'_, RedisResult<Vec<Option<Vec<u8>>>>> {
-        Box::pin(async move { redis::cmd("MGET").arg(keys).query_async(&mut self.here()?).await })
+        Box::pin(asked(self, |connection| {
+            Box::pin(async move { redis::cmd("MGET").arg(keys).query_async(connection).await })
+        }))
     }
 
     fn set(&self, entries: Vec<Write>) -> BoxFuture<'_, RedisResult<()>> {
-        Box::pin(async move {
-            let mut pipeline = redis::pipe();
-            for entry in entries {
-                pipeline.cmd("SET").arg(entry.key).arg(entry.value).arg("PX").arg(entry.ttl_ms).ignore();
-            }
-            pipeline.query_async(&mut self.here()?).await
-        })
+        let mut pipeline = redis::pipe();
+        for entry in entries {
+            pipeline.cmd("SET").arg(entry.key).arg(entry.value).arg("PX").arg(entry.ttl_ms).ignore();
+        }
+        Box::pin(asked(self, |connection| Box::pin(async move { pipeline.query_async(connection).await })))
     }
 
     fn clear(&self, prefix: &'static str) -> BoxFuture<'_, RedisResult<u64>> {
-        Box::pin(async move {
-            let mut connection = self.here()?;
-            let (mut cursor, mut removed) = (0_u64, 0_u64);
-            loop {
-                let mut scan = redis::cmd("SCAN");
-                scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(SCAN_COUNT);
-                let (next, keys): (u64, Vec<String>) = scan.query_async(&mut connection).await?;
-                if !keys.is_empty() {
-                    removed += redis::cmd("UNLINK").arg(keys).query_async::<u64>(&mut connection).await?;
-                }
-                if next == 0 {
-                    return Ok(removed);
-                }
-                cursor = next;
-            }
-        })
+        Box::pin(asked(self, move |connection| Box::pin(clear(connection, prefix))))
     }
+}
+
+async fn clear(connection: &mut MultiplexedConnection, prefix: &str) -> RedisResult<u64> {
+    let (mut cursor, mut removed) = (0_u64, 0_u64);
+    loop {
+        let mut scan = redis::cmd("SCAN");
+        scan.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(SCAN_COUNT);
+        let (next, keys): (u64, Vec<String>) = scan.query_async(connection).await?;
+        if !keys.is_empty() {
+            removed += redis::cmd("UNLINK").arg(keys).query_async::<u64>(connection).await?;
+        }
+        if next == 0 {
+            return Ok(removed);
+        }
+        cursor = next;
+    }
+}
+
+/// Asks by the connection of now, and tells the link when that is dead: nobody else may be using it. A lookup that was given
+/// up after its short time says nothing about the connection; a write, which waits longer than the connection does, hears it.
+async fn asked<T, F>(link: &RedisLink, ask: F) -> RedisResult<T>
+where
+    F: for<'a> FnOnce(&'a mut MultiplexedConnection) -> BoxFuture<'a, RedisResult<T>>,
+{
+    let Some(mut connected) = link.connection() else { return Err((ErrorKind::Io, "Redis is away").into()) };
+    let answer = ask(&mut connected.connection).await;
+    if let Err(error) = &answer
+        && (error.is_io_error() || error.is_timeout() || error.is_connection_dropped())
+    {
+        link.failed(connected.number);
+    }
+    answer
 }
 
 /// The key of an entry in Redis.
