@@ -355,8 +355,11 @@ fn requests() -> impl Strategy<Value = (String, ChatRequest)> {
     )
 }
 
+/// Who asks, for whom, the volatile names, and the canonical bytes.
+type Identity = (String, Option<String>, Vec<String>, Vec<u8>);
+
 /// What may share a normalised key, by what the page says: who asks, the names, and the rest with the normal text.
-fn normal_identity(agent: &str, request: &ChatRequest) -> Option<(String, Option<String>, Vec<String>, Vec<u8>)> {
+fn normal_identity(agent: &str, request: &ChatRequest) -> Option<Identity> {
     let mut names = request.extras.volatile.clone();
     names.sort();
     let borrowed: Vec<&str> = names.iter().map(String::as_str).collect();
