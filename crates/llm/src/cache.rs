@@ -196,6 +196,13 @@ impl Cache {
         Some(hit)
     }
 
+    /// What was kept since [`near`](Self::near) found nothing: looked for by whoever is about to ask, because the call that
+    /// they would have shared may have ended in between. Not counted.
+    #[must_use]
+    pub fn since(&self, keys: &Keys) -> Option<Hit> {
+        digests(keys).filter(|_| keys.is_read).find_map(|(digest, kind)| self.fresh(self.local.get(&digest)?, kind))
+    }
+
     /// What Redis holds, in one round trip; asked after [`near`](Self::near) found nothing. Counts the miss.
     pub async fn far(&self, keys: &Keys) -> Option<Hit> {
         if !keys.is_read {

@@ -202,6 +202,16 @@ impl Config {
         }
     }
 
+    /// What each tier that is off waits for, in words.
+    #[must_use]
+    pub fn tiers_off(&self) -> Vec<String> {
+        let off = self.tiers.values().filter_map(|tier| match &tier.access {
+            Access::Missing(variable) => Some(format!("tier {} is off: {variable} is not set", tier.name)),
+            Access::Open | Access::Keyed(_) => None,
+        });
+        off.collect()
+    }
+
     /// An alias.
     #[must_use]
     pub fn alias(&self, name: &str, kind: AliasKind) -> Option<&AliasConfig> {

@@ -49,7 +49,7 @@ pub enum Reply {
 }
 
 /// How a flight ended.
-type Landed = Result<(Arc<Answer>, Provenance), (Failure, Provenance)>;
+type Landed = Result<(Arc<Answer>, Box<Provenance>), (Failure, Box<Provenance>)>;
 
 /// The router.
 pub struct Router {
@@ -156,22 +156,23 @@ impl Router {
         if let Some(keys) = keys.as_ref().filter(|keys| keys.is_read)
             && let Some(hit) = self.fresh(keys).await
         {
-            let mut run = run(*provenance);
+            let mut run = run(provenance);
             let answer = run.take_cached(hit);
-            return Reply::Whole(answer, Box::new(run.end_cached()));
+            return Reply::Whole(answer, run.end_cached());
         }
         if streams {
-            return run(*provenance).stream(Arc::clone(&request), ticket).await;
+            return run(provenance).stream(Arc::clone(&request), ticket).await;
         }
         let Some(keys) = keys.clone().filter(|keys| keys.is_read) else {
-            return reply(run(*provenance).whole(Arc::clone(&request)).await);
+            return reply(run(provenance).whole(Arc::clone(&request)).await);
         };
         let key = keys.flight(self.priority(&request));
         let request_id = provenance.request_id.clone();
         let deadline = arrived + request.extras.deadline_ms.map_or(alias.deadline, Duration::from_millis);
         loop {
             let seat = self.flights.join(key, || {
-                run(Provenance { request_id: request_id.clone(), ..Provenance::default() }).whole(Arc::clone(&request))
+                run(Box::new(Provenance { request_id: request_id.clone(), ..Provenance::default() }))
+                    .shared(Arc::clone(&request))
             });
             let follows = seat.role() == Role::Follower;
             self.meters.flight(follows);
@@ -199,9 +200,9 @@ impl Router {
         model: &str,
         texts: Vec<String>,
         extras: &crate::request::Extras,
-    ) -> (Result<Embeddings, Failure>, Provenance) {
+    ) -> (Result<Embeddings, Failure>, Box<Provenance>) {
         let arrived = Instant::now();
-        let provenance = self.provenance();
+        let provenance = Box::new(self.provenance());
         let (alias, _ticket) = match self.admit(model, AliasKind::Embeddings) {
             Ok(admitted) => admitted,
             Err(failure) => return (Err(failure), provenance),
@@ -218,7 +219,7 @@ impl Router {
         body: Body,
         keys: Option<Arc<Keys>>,
         arrived: Instant,
-        provenance: Provenance,
+        provenance: Box<Provenance>,
     ) -> Run {
         Run::new(Arc::clone(self), caller.clone(), alias.clone(), body, keys, arrived, provenance)
     }
@@ -268,7 +269,7 @@ impl Router {
         let now = Instant::now();
         let is_open = |tier: &Arc<Tier>| !tier.is_off() && tier.breaker.look(now).is_ok();
         let chat = self.config.aliases.values().filter(|alias| alias.kind == AliasKind::Chat);
-        let dark = chat.filter(|alias| !self.chain(alias).any(|tier| is_open(tier)));
+        let dark = chat.filter(|alias| !self.chain(alias).any(is_open));
         dark.map(|alias| alias.name.as_str()).collect()
     }
 
@@ -279,7 +280,7 @@ impl Router {
 
 /// A landing as whoever waited for it tells it: the id is their own, and a follower's cost nothing more.
 fn own_landing(landed: Landed, follows: bool, request_id: &str) -> Landed {
-    let own = |mut provenance: Provenance| {
+    let own = |mut provenance: Box<Provenance>| {
         request_id.clone_into(&mut provenance.request_id);
         if follows {
             provenance.cost_micros = 0;
@@ -294,8 +295,8 @@ fn own_landing(landed: Landed, follows: bool, request_id: &str) -> Landed {
 
 fn reply(landed: Landed) -> Reply {
     match landed {
-        Ok((answer, provenance)) => Reply::Whole(answer, Box::new(provenance)),
-        Err((failure, provenance)) => Reply::Failed(failure, Box::new(provenance)),
+        Ok((answer, provenance)) => Reply::Whole(answer, provenance),
+        Err((failure, provenance)) => Reply::Failed(failure, provenance),
     }
 }
 

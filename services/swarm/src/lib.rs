@@ -12,6 +12,7 @@ pub mod print;
 pub mod demo;
 pub mod doctor;
 pub mod keys;
+pub mod llm;
 pub mod people;
 pub mod prove;
 pub mod record;

@@ -26,6 +26,9 @@ enum Command {
     Demo(swarm::demo::DemoArgs),
     /// Check the claims against this build, one line each.
     Prove(swarm::prove::ProveArgs),
+    /// The router of language models: how it is, what it cost, a test, its cache.
+    #[command(subcommand)]
+    Llm(swarm::llm::LlmCommand),
     /// Write market data into a recording.
     Record(swarm::record::RecordArgs),
     /// Run recorded market data through strategies, rails and paper exchange.
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Doctor(args) => swarm::doctor::command(&args, &arguments.common.data_dir, arguments.common.json),
         Command::Demo(args) => swarm::demo::command(&args, &arguments.common.data_dir, arguments.common.json),
         Command::Prove(args) => swarm::prove::command(&args, &arguments.common.data_dir, arguments.common.json),
+        Command::Llm(command) => swarm::llm::command(&command, &arguments.common.data_dir, arguments.common.json),
         Command::Record(args) => swarm::record::command(&args),
         Command::Replay(args) => swarm::replay::command(&args),
         Command::People(command) => people::main(&command, &arguments.common),

@@ -24,8 +24,8 @@ pub const fn specs() -> [AgentSpec; 10] {
 
 /// The services that `swarm up` starts after the agents: they trade nothing and are sent nothing.
 #[must_use]
-pub const fn services() -> [AgentSpec; 1] {
-    [gateway::Gateway::SPEC]
+pub const fn services() -> [AgentSpec; 2] {
+    [llm_router::LlmRouter::SPEC, gateway::Gateway::SPEC]
 }
 
 /// Every process that `swarm up` starts, the supervisor first.
@@ -49,6 +49,7 @@ pub fn process_named(name: &str) -> Option<fn() -> ExitCode> {
         telegram_jarvis::NAME => telegram_jarvis::process::main,
         jarvis_x::NAME => jarvis_x::process::main,
         gateway::NAME => gateway::process::main,
+        llm_router::NAME => llm_router::process::main,
         _ => return None,
     })
 }

@@ -353,7 +353,7 @@ impl Quota {
     /// Says what a request used. Does not wait. More than was reserved counts as it is: it was spent.
     pub fn settle(&self, mut reservation: Reservation, used: Used) {
         if let Some(of) = reservation.reserved()
-            && (used.tokens > of.asked.tokens || used.cost_micros > of.asked.cost_micros)
+            && used.cost_micros > of.asked.cost_micros
         {
             metrics::counter!("llm_quota_over_reservation_total", "tier" => of.tier.to_string()).increment(1);
             tracing::warn!(tier = &*of.tier, used.tokens, used.cost_micros, "a request used more than its upper bound");

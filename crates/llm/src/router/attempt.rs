@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::run::{Body, Run};
-use crate::adapter::ProviderLimits;
+use crate::adapter::{ProviderLimits, estimated_prompt_tokens};
 use crate::admission::Slot;
-use crate::answer::{Answer, Embeddings};
+use crate::answer::{Answer, Embeddings, estimated_tokens};
 use crate::breaker::Pass;
 use crate::failure::{Failure, Kind};
 use crate::format::{Validators, check_format};
@@ -163,17 +163,24 @@ impl Run {
 
     /// Room in its quotas and budgets, for the most that this request can use.
     async fn reserve(&mut self, tier: &Tier, until: Instant) -> Result<Reservation, Missed> {
-        let (prompt, output) = match &self.body {
-            Body::Chat(request) => (request.most_prompt_tokens(), tier.most_output_tokens(request)),
-            Body::Embed { texts, .. } => (texts.iter().map(|text| text.len() as u64 + 16).sum(), 0),
+        let (most, likely, output) = match &self.body {
+            Body::Chat(request) => {
+                (request.most_prompt_tokens(), estimated_prompt_tokens(request), tier.most_output_tokens(request))
+            }
+            Body::Embed { texts, .. } => {
+                let bytes: usize = texts.iter().map(String::len).sum();
+                ((bytes + 16 * texts.len()) as u64, estimated_tokens(bytes), 0)
+            }
         };
-        let cost_micros = tier.config.prices.cost_micros(prompt, output).unwrap_or(u64::MAX);
+        // Money is reserved by what can't be passed; tokens, which the provider counts too, by what is likely: a bound of a
+        // token a byte would let one request at a time through a small quota.
+        let cost_micros = tier.config.prices.cost_micros(most, output).unwrap_or(u64::MAX);
         let ask = Ask {
             tier: &tier.config.name,
             agent: &self.caller.agent,
             agent_cap_micros_per_month: self.caller.cap_micros,
             priority: self.priority,
-            tokens: prompt.saturating_add(output),
+            tokens: likely.saturating_add(output),
             cost_micros,
             deadline: until.saturating_duration_since(Instant::now()),
         };

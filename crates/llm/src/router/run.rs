@@ -48,7 +48,7 @@ pub(super) struct Run {
     pub arrived: Instant,
     pub deadline: Instant,
     pub priority: u8,
-    pub provenance: Provenance,
+    pub provenance: Box<Provenance>,
     /// A context window of so many tokens was too small.
     pub too_small: Option<u64>,
     /// Soonest time at which a tier that was left out may be asked.
@@ -62,7 +62,6 @@ enum Without {
 }
 
 impl Run {
-    #[expect(clippy::too_many_arguments, reason = "one place puts a run together")]
     pub(super) fn new(
         router: Arc<Router>,
         caller: Caller,
@@ -70,7 +69,7 @@ impl Run {
         body: Body,
         keys: Option<Arc<Keys>>,
         arrived: Instant,
-        provenance: Provenance,
+        provenance: Box<Provenance>,
     ) -> Self {
         let within = body.extras().deadline_ms.map_or(alias.deadline, Duration::from_millis);
         let priority = body.extras().priority.unwrap_or(USUAL_PRIORITY);
@@ -86,6 +85,17 @@ impl Run {
             provenance,
             too_small: None,
             soonest: None,
+        }
+    }
+
+    /// A whole answer for everybody who joins: the cache's, if the call before this one ended only now.
+    pub(super) async fn shared(mut self, request: Arc<ChatRequest>) -> Landed {
+        match self.keys.as_ref().and_then(|keys| self.router.cache.since(keys)) {
+            Some(hit) => {
+                let answer = self.take_cached(hit);
+                Ok((answer, self.end_cached()))
+            }
+            None => self.whole(request).await,
         }
     }
 
@@ -110,7 +120,7 @@ impl Run {
     }
 
     /// Vectors.
-    pub(super) async fn embed(mut self, texts: Arc<Vec<String>>) -> (Result<Embeddings, Failure>, Provenance) {
+    pub(super) async fn embed(mut self, texts: Arc<Vec<String>>) -> (Result<Embeddings, Failure>, Box<Provenance>) {
         match self.walk(&Vectors(&texts)).await {
             Ok(Taken { tier, got: vectors, pass, reservation, .. }) => {
                 pass.succeeded(Instant::now());
@@ -142,7 +152,7 @@ impl Run {
         }
     }
 
-    fn settle(mut self, taken: Taken<Answer>) -> (Arc<Answer>, Provenance) {
+    fn settle(mut self, taken: Taken<Answer>) -> (Arc<Answer>, Box<Provenance>) {
         let Taken { tier, got, pass, slot, reservation, .. } = taken;
         pass.succeeded(Instant::now());
         drop(slot);
@@ -170,7 +180,7 @@ impl Run {
     }
 
     /// Ends a request that the cache answered: no tokens, no cost.
-    pub(super) fn end_cached(mut self) -> Provenance {
+    pub(super) fn end_cached(mut self) -> Box<Provenance> {
         self.end("ok", Usage::default());
         self.provenance
     }
@@ -194,7 +204,10 @@ impl Run {
             body,
             None,
             Instant::now(),
-            Provenance { request_id: format!("{}-shadow", self.provenance.request_id), ..Provenance::default() },
+            Box::new(Provenance {
+                request_id: format!("{}-shadow", self.provenance.request_id),
+                ..Provenance::default()
+            }),
         );
         tokio::spawn(async move {
             if let Ok((fresh, _)) = run.whole(Arc::clone(&request)).await {

@@ -196,7 +196,7 @@ async fn prepare_store(
     for applied in store::migrate::migrate(&admin).await? {
         eprintln!("migration {applied} applied");
     }
-    let with_tables: Vec<AgentSpec> = specs().into_iter().filter(|spec| !spec.tables.is_empty()).collect();
+    let with_tables: Vec<AgentSpec> = processes().filter(|spec| !spec.tables.is_empty()).collect();
     let mut passwords = Vec::new();
     for spec in &with_tables {
         passwords.push(keys.password(&format!("pg-{}", spec.name))?);
@@ -314,9 +314,22 @@ fn telegram_env(
     Ok(env)
 }
 
-/// Where models are and what opens them, for the processes that ask one; nobody else gets the key.
-fn model_env(vars: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
-    vars.filter(|(name, _)| matches!(name.as_str(), "SWARM_LLM_URL" | "SWARM_LLM_KEY")).collect()
+/// What the router is told: where it listens, the digests of its callers' keys, and what whoever starts us says about
+/// providers. No other process gets a provider's key.
+fn llm_env(
+    data_dir: &Path,
+    config_dir: &Path,
+    vars: impl Iterator<Item = (String, String)>,
+) -> Result<BTreeMap<String, String>, UpError> {
+    let wrong = |error: String| UpError::file(&config_dir.join(llm_router::config::FILE), error);
+    let named = crate::llm::key_variables(config_dir).map_err(wrong)?;
+    let is_told = |name: &str| name.starts_with("LLM_") || named.iter().any(|named| named == name);
+    let mut env: BTreeMap<String, String> = vars.filter(|(name, _)| is_told(name)).collect();
+    let keys_file = crate::llm::write_keys(data_dir, config_dir).map_err(wrong)?;
+    env.insert("SWARM_LLM_KEYS_FILE".to_owned(), keys_file.display().to_string());
+    let port = StablePorts::open(&data_dir.join("ports.json")).get("llm")?;
+    env.insert("SWARM_LLM_PORT".to_owned(), port.to_string());
+    Ok(env)
 }
 
 fn plan(
@@ -369,8 +382,15 @@ fn plan(
                 env.insert("SWARM_WEB_PORT".to_owned(), web_port(args, data_dir)?.to_string());
                 env.extend(args.web_origin.clone().map(|origin| ("SWARM_WEB_ORIGIN".to_owned(), origin)));
             }
-            valkey::READER => env.extend(valkey::redis_env(valkey, keys)?),
-            "buy_bot" => env.extend(model_env(std::env::vars())),
+            llm_router::NAME => {
+                env.extend(valkey::redis_env(valkey, keys)?);
+                env.extend(llm_env(data_dir, config_dir, std::env::vars())?);
+            }
+            "buy_bot" => {
+                let port = StablePorts::open(&data_dir.join("ports.json")).get("llm")?;
+                env.insert("SWARM_LLM_URL".to_owned(), format!("http://127.0.0.1:{port}"));
+                env.insert("SWARM_LLM_KEY".to_owned(), keys.secret("llm-buy_bot")?);
+            }
             "telegram_jarvis" => env.extend(telegram_env(keys, std::env::vars())?),
             _ => {}
         }
@@ -390,11 +410,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_about_models_is_address_and_key_and_nothing_else() {
-        let vars =
-            [("SWARM_LLM_URL", "http://127.0.0.1:1"), ("SWARM_LLM_KEY", "k"), ("SWARM_LLM", "x"), ("PATH", "/bin")];
-        let env = model_env(vars.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
-        assert_eq!(env.keys().collect::<Vec<_>>(), vec!["SWARM_LLM_KEY", "SWARM_LLM_URL"]);
+    fn a_providers_key_goes_to_the_router_with_the_digests_of_its_callers() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config");
+        let vars = [("GROQ_API_KEY", "g"), ("LLM_LOCAL_URL", "http://127.0.0.1:1"), ("PATH", "/bin"), ("AWS_KEY", "a")];
+        let vars = vars.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let env = llm_env(folder.path(), &config, vars).unwrap();
+        let names: Vec<&str> = env.keys().map(String::as_str).collect();
+        assert_eq!(names, ["GROQ_API_KEY", "LLM_LOCAL_URL", "SWARM_LLM_KEYS_FILE", "SWARM_LLM_PORT"]);
     }
 
     #[test]

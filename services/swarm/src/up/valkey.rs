@@ -9,7 +9,7 @@ use super::UpError;
 use crate::keys::Keys;
 
 /// The one process that is given a login.
-pub(super) const READER: &str = "llm_router";
+pub(super) const READER: &str = llm_router::NAME;
 /// The name under which its port is kept.
 pub(crate) const PORT: &str = "valkey";
 /// What its data may take, MiB: counters take some kB, the rest is a cache that lets go of old answers by itself.
