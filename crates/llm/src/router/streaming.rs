@@ -31,7 +31,8 @@ pub struct Streaming {
     tier: Arc<Tier>,
     held: Option<Held>,
     asked_at: Instant,
-    /// Why it stopped and what it used, told last, when everything else was found good.
+    /// Why it stopped and, once, what it used: told last, when everything else was found good. Some providers count more
+    /// than once on the way.
     last: VecDeque<Piece>,
     is_over: bool,
     _ticket: OwnedSemaphorePermit,
@@ -67,7 +68,8 @@ impl Streaming {
                 return self.last.pop_front().map(Ok);
             }
             match self.live.next().await {
-                Some(Ok(piece @ (Piece::Finish(_) | Piece::Usage(_)))) => self.last.push_back(piece),
+                Some(Ok(piece @ Piece::Finish(_))) => self.last.push_back(piece),
+                Some(Ok(Piece::Usage(_))) => {}
                 Some(Ok(piece)) => return Some(Ok(piece)),
                 Some(Err(failure)) => return Some(Err(self.broke(failure))),
                 None => {
@@ -83,7 +85,8 @@ impl Streaming {
     pub fn ready(&mut self) -> Option<Piece> {
         while !self.is_over {
             match self.live.ready()? {
-                piece @ (Piece::Finish(_) | Piece::Usage(_)) => self.last.push_back(piece),
+                piece @ Piece::Finish(_) => self.last.push_back(piece),
+                Piece::Usage(_) => {}
                 piece => return Some(piece),
             }
         }
@@ -102,9 +105,7 @@ impl Streaming {
         }
         self.is_over = true;
         let usage = answer.usage;
-        if !self.last.iter().any(|piece| matches!(piece, Piece::Usage(_))) {
-            self.last.push_back(Piece::Usage(usage));
-        }
+        self.last.push_back(Piece::Usage(usage));
         let provenance = &mut self.run.provenance;
         provenance.model.clone_from(&answer.model);
         provenance.cost_micros = cost(&self.tier, usage);
