@@ -90,6 +90,8 @@ kinds! {
     ModelMissing, "model_missing", UntilChange, Tier, 502;
     /// 400 and 422: the request is wrong, and would be so anywhere.
     BadRequest, "bad_request", Nothing, Client, 400;
+    /// The caller asks for a model that the router does not have.
+    UnknownModel, "model_not_found", Nothing, Client, 404;
     /// The prompt does not fit.
     ContextLength, "context_length_exceeded", Nothing, LargerContext, 400;
     /// The provider's policy refused the request. Asking another would be a way around it.

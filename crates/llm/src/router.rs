@@ -238,7 +238,7 @@ impl Router {
             let known: Vec<&str> =
                 self.config.aliases.values().filter(|a| a.kind == kind).map(|a| a.name.as_str()).collect();
             let text = format!("there is no model {model} here; there are {}", known.join(", "));
-            return Err(Failure::new(Kind::BadRequest, text).with_status(404));
+            return Err(Failure::new(Kind::UnknownModel, text));
         };
         let full = || {
             Failure::new(Kind::Overloaded, "as many requests as the router takes are under way")

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use axum::Router as Routes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
+use llm::failure::{Failure, Kind};
 use llm::router::{Caller, Router};
 use runtime::Work;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +44,8 @@ impl Site {
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let key = bearer.and_then(|text| text.strip_prefix("Bearer ")).map(str::trim);
         key.and_then(|key| self.keys.caller(key)).cloned().ok_or_else(|| {
-            let text = "no key, or one that nobody has: send `Authorization: Bearer <key>`";
+            // These first words are the API's own: by them, not by the status, litellm knows a wrong key.
+            let text = "Incorrect API key provided: none, or one that nobody has; send `Authorization: Bearer <key>`";
             Box::new(wire::refused(StatusCode::UNAUTHORIZED, "invalid_api_key", text))
         })
     }
@@ -68,6 +70,7 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationTok
         .route("/v1/chat/completions", post(chat::completions))
         .route("/v1/embeddings", post(chat::embeddings))
         .route("/v1/models", get(models))
+        .route("/v1/models/{name}", get(model))
         .route("/v1/router/state", get(admin::state))
         .route("/v1/router/spend", get(admin::spend))
         .route("/v1/router/test/{tier}", post(admin::test))
@@ -101,14 +104,23 @@ async fn models(State(site): State<Arc<Site>>, headers: HeaderMap) -> Response {
     if let Err(refusal) = site.caller(&headers) {
         return *refusal;
     }
-    let data: Vec<_> = site
-        .router
-        .config()
-        .aliases
-        .keys()
-        .map(|name| json!({ "id": name, "object": "model", "created": 0, "owned_by": "swarm" }))
-        .collect();
+    let data: Vec<_> = site.router.config().aliases.keys().map(|name| listed(name)).collect();
     axum::Json(json!({ "object": "list", "data": data })).into_response()
+}
+
+async fn model(State(site): State<Arc<Site>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    if let Err(refusal) = site.caller(&headers) {
+        return *refusal;
+    }
+    if site.router.config().aliases.contains_key(&name) {
+        return axum::Json(listed(&name)).into_response();
+    }
+    wire::failed(&Failure::new(Kind::UnknownModel, format!("there is no model {name} here; ask /v1/models")))
+}
+
+/// An alias as the API lists models.
+fn listed(name: &str) -> Value {
+    json!({ "id": name, "object": "model", "created": 0, "owned_by": "swarm" })
 }
 
 async fn unknown() -> Response {

@@ -226,14 +226,18 @@ fn base64_of(bytes: &[u8]) -> String {
 /// The body of an error.
 pub(crate) fn error_body(failure: &Failure) -> Value {
     let kind = match failure.kind {
-        Kind::BadRequest | Kind::ContextLength | Kind::ContentFilter | Kind::Unsupported | Kind::PrefillRefused => {
-            "invalid_request_error"
-        }
+        Kind::BadRequest
+        | Kind::UnknownModel
+        | Kind::ContextLength
+        | Kind::ContentFilter
+        | Kind::Unsupported
+        | Kind::PrefillRefused => "invalid_request_error",
         Kind::Quota | Kind::Budget => "insufficient_quota",
         _ => "router_error",
     };
     let message = if failure.text.is_empty() { failure.kind.code() } else { failure.text.as_str() };
-    json!({ "message": message, "type": kind, "param": null, "code": failure.kind.code() })
+    let param = (failure.kind == Kind::UnknownModel).then_some("model");
+    json!({ "message": message, "type": kind, "param": param, "code": failure.kind.code() })
 }
 
 /// An error as a whole response.

@@ -98,8 +98,18 @@ fn message(at: usize, value: Value) -> Result<Message, Invalid> {
     let name = text("name", take("name"))?;
     let tool_call_id = text("tool_call_id", take("tool_call_id"))?;
     let tool_calls = tool_calls(&format!("{param}.tool_calls"), take("tool_calls"))?;
-    // What the API itself gives back in an assistant's message and clients send again.
-    for given_back in ["refusal", "annotations", "audio", "function_call", "reasoning", "reasoning_content"] {
+    // What the API or a client's own library gives back in an assistant's message and clients send again.
+    const GIVEN_BACK: [&str; 7] = [
+        "refusal",
+        "annotations",
+        "audio",
+        "function_call",
+        "reasoning",
+        "reasoning_content",
+        // litellm's own.
+        "provider_specific_fields",
+    ];
+    for given_back in GIVEN_BACK {
         fields.remove(given_back);
     }
     if let Some((name, _)) = fields.iter().find(|(_, value)| !value.is_null()) {

@@ -115,3 +115,15 @@ fn the_bound_on_prompt_tokens_counts_everything_the_model_reads() {
         json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": { "title": "y".repeat(50) } } });
     assert!(with(&json!({ "response_format": schema })).unwrap().most_prompt_tokens() > plain + 50);
 }
+
+#[test]
+fn a_message_of_the_assistant_can_be_sent_again_as_clients_give_it_back() {
+    let body = json!({ "model": "m", "messages": [
+        { "role": "user", "content": "a" },
+        { "role": "assistant", "content": "b", "refusal": null, "annotations": [], "function_call": null,
+          "provider_specific_fields": { "refusal": null }, "reasoning_content": "c" },
+        { "role": "user", "content": "d" },
+    ]});
+    let request = ChatRequest::parse(body.to_string().as_bytes()).unwrap();
+    assert_eq!(request.messages[1].content, "b");
+}
