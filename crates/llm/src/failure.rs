@@ -166,6 +166,17 @@ impl Failure {
         self
     }
 
+    /// The same with the name of the tier before its words, for a client that hears of this tier alone.
+    #[must_use]
+    pub fn told_of(mut self, tier: &str) -> Self {
+        self.text = if self.text.is_empty() {
+            format!("{tier}: {}", self.kind.code())
+        } else {
+            format!("{tier}: {}", self.text)
+        };
+        self
+    }
+
     /// The same with the time the provider wants.
     #[must_use]
     pub const fn with_retry_after(mut self, after: Option<Duration>) -> Self {
@@ -202,6 +213,13 @@ mod tests {
     fn codes_are_one_each() {
         let codes: std::collections::BTreeSet<&str> = Kind::ALL.iter().map(|kind| kind.code()).collect();
         assert_eq!(codes.len(), Kind::ALL.len());
+    }
+
+    #[test]
+    fn a_client_that_hears_of_one_tier_is_told_which() {
+        for (text, told) in [("it stood still", "groq: it stood still"), ("", "groq: stalled")] {
+            assert_eq!(Failure::new(Kind::Stalled, text).told_of("groq").text, told);
+        }
     }
 
     #[test]

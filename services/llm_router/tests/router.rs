@@ -67,6 +67,8 @@ async fn a_stream_cut_after_content_is_one_error_without_done_and_nothing_is_kep
     assert_eq!(errors, 1, "{events:?}");
     let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
     assert_eq!(last["choices"][0]["finish_reason"], "error");
+    let words = last["error"]["message"].as_str().unwrap();
+    assert!(words.starts_with("local: "), "nobody is told which tier it was: {words}");
     assert_eq!(stage.calls(), [1, 0, 0]);
     stage.local.healthy();
     assert_eq!(stage.ask(&question("hello")).await.mark("x-swarm-cache"), "none");
@@ -79,6 +81,21 @@ async fn a_stream_cut_before_content_is_answered_by_the_next_tier() {
     let events = stage.stream(&question("hello")).await;
     assert_eq!(events.last().map(String::as_str), Some("[DONE]"));
     assert_eq!(said(&events), "from groq");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_that_ends_the_chain_says_whose_it_was() {
+    let stage = Stage::start().await;
+    stage.local.always(Fault::ContextLength);
+    stage.groq.always(Fault::ContextLength);
+    let refused = stage.ask(&question("long")).await;
+    assert_eq!((refused.status, &refused.body["error"]["code"]), (400, &json!("context_length_exceeded")));
+    assert!(refused.body["error"]["message"].as_str().unwrap().starts_with("groq: "), "{}", refused.body);
+    stage.local.always(Fault::ContentFilter);
+    let refused = stage.ask(&question("bad")).await;
+    assert_eq!((refused.status, &refused.body["error"]["code"]), (400, &json!("content_filter")));
+    assert!(refused.body["error"]["message"].as_str().unwrap().starts_with("local: "), "{}", refused.body);
+    assert_eq!(stage.calls(), [2, 1, 0]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -31,9 +31,9 @@ const CONTEXT: &[&str] = &[
 /// Of a policy that refused: OpenAI and Azure, Anthropic, OpenRouter's moderation, Alibaba.
 const FILTER: &[&str] = &[
     "content_filter",
+    "content filter",
     "content_policy_violation",
     "content management policy",
-    "content filtering policy",
     "responsibleaipolicyviolation",
     "data_inspection_failed",
     "requires moderation",

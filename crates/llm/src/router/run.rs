@@ -248,11 +248,11 @@ impl Run {
                 self.soonest = Some(self.soonest.map_or(wait, |soonest| soonest.min(wait)));
             }
             match missed.failure.kind.next() {
-                Next::Client => return Err(self.without(missed.failure).await),
+                Next::Client => return Err(self.without(missed.failure.told_of(&tier.name)).await),
                 Next::LargerContext if missed.called => {
                     self.too_small = Some(self.too_small.unwrap_or(0).max(tier.config.context_tokens));
                     if !chain[at + 1..].iter().any(|later| later.config.context_tokens > tier.config.context_tokens) {
-                        return Err(self.without(missed.failure).await);
+                        return Err(self.without(missed.failure.told_of(&tier.name)).await);
                     }
                 }
                 Next::LargerContext | Next::Tier => {}

@@ -130,7 +130,7 @@ impl Streaming {
         self.is_over = true;
         self.last.clear();
         self.close(&failure);
-        failure
+        failure.told_of(&self.tier.name)
     }
 
     /// About how many tokens were asked, where the provider did not say.
