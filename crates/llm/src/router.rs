@@ -48,6 +48,10 @@ pub enum Reply {
     Failed(Failure, Box<Provenance>),
 }
 
+/// How long after a deadline a shared call may still say how it ended. It ends by that deadline itself, and only it knows what
+/// each tier did; left a moment too early it would be aborted, and no breaker, record or client would hear of it.
+const LANDING: Duration = Duration::from_millis(50);
+
 /// How a flight ended.
 type Landed = Result<(Arc<Answer>, Box<Provenance>), (Failure, Box<Provenance>)>;
 
@@ -176,14 +180,18 @@ impl Router {
             });
             let follows = seat.role() == Role::Follower;
             self.meters.flight(follows);
-            let failed = match seat.wait_until(deadline).await {
+            let failed = match seat.wait_until(deadline + LANDING).await {
                 // The other's deadline is not ours: ask anew.
                 Ok(Err((failure, _))) if follows && failure.kind == Kind::Deadline && Instant::now() < deadline => {
                     continue;
                 }
                 Ok(landed) => return reply(own_landing(landed, follows, &request_id)),
                 Err(Lost::Died) => Failure::new(Kind::Internal, "the call that was shared ended without a result"),
-                Err(Lost::TooLate) => Failure::new(Kind::Deadline, "the deadline passed"),
+                Err(Lost::TooLate) => {
+                    let asked = alias.tiers.join(", ");
+                    let text = format!("the deadline passed while an equal request waits for one of {asked}");
+                    Failure::new(Kind::Deadline, text)
+                }
             };
             provenance.request_id = request_id;
             return Reply::Failed(failed, provenance);

@@ -99,6 +99,21 @@ async fn a_refusal_that_ends_the_chain_says_whose_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_that_passed_tells_what_each_tier_did_and_its_breaker_hears_of_it() {
+    // All of the deadline is the first tier's.
+    let stage = Stage::start_with(&[("floor_ms = 1500", "floor_ms = 100")]).await;
+    stage.local.always(Fault::Hang);
+    stage.groq.always(Fault::Hang);
+    stage.openrouter.always(Fault::Hang);
+    let late = stage.ask_with(&[("x-swarm-deadline-ms", "600")], &question("hello")).await;
+    let words = late.body["error"]["message"].as_str().unwrap();
+    assert!(words.contains("local=timeout") && words.contains("openrouter=timeout"), "{words}");
+    let state = stage.state().await;
+    let local = state["tiers"].as_array().unwrap().iter().find(|tier| tier["name"] == "local").unwrap();
+    assert_eq!((&local["failures"], &local["last_failure"]), (&json!(1), &json!("timeout")), "{local}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn equal_misses_make_one_call() {
     let stage = Stage::start().await;
     stage.local.hold();
