@@ -114,6 +114,19 @@ async fn a_deadline_that_passed_tells_what_each_tier_did_and_its_breaker_hears_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_in_a_hurry_do_not_open_the_breaker_of_a_tier_that_is_well() {
+    let stage = Stage::start().await;
+    stage.local.latency(std::time::Duration::from_millis(200));
+    for number in 0..6 {
+        let hurry = [("x-swarm-deadline-ms", "20"), ("x-swarm-cache", "off")];
+        let late = stage.ask_with(&hurry, &question(&format!("hurry {number}"))).await;
+        assert_eq!(late.status, 504, "{}", late.body);
+    }
+    let usual = stage.ask(&question("no hurry")).await;
+    assert_eq!((usual.status, usual.mark("x-swarm-tier")), (200, "local"), "{}", usual.mark("x-swarm-attempts"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn equal_misses_make_one_call() {
     let stage = Stage::start().await;
     stage.local.hold();

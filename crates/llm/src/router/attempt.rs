@@ -137,7 +137,12 @@ impl Run {
                 Ok(Taken { tier: Arc::clone(tier), got, pass, slot, reservation, asked_at })
             }
             Err(failure) => {
-                if pass.failed(Instant::now(), &failure)
+                // A request in a hurry gave it less than any tier is given: that says nothing about the tier.
+                let is_ours = matches!(failure.kind, Kind::Timeout | Kind::FirstTokenTimeout)
+                    && took < self.router.config.bounds.floor.min(tier.config.total).min(tier.config.first_token);
+                if is_ours {
+                    drop(pass);
+                } else if pass.failed(Instant::now(), &failure)
                     && let Some(gate) = &tier.gate
                 {
                     gate.turn_away(Kind::BreakerOpen);
