@@ -5,7 +5,9 @@ use super::proof::{self, CARGO, Part};
 use super::{Ground, verdict};
 
 /// Name, claim, and the tests that show it, as words of `cargo test`.
-const CLAIMS: [(&str, &str, &str); 13] = [
+pub(super) type Claim = (&'static str, &'static str, &'static str);
+
+const CLAIMS: [Claim; 13] = [
     (
         "telegram",
         "a $1,500 signal is asked about in Telegram, a press fills it once and the message says so, also when the bot's process is killed around \
@@ -64,15 +66,16 @@ const CLAIMS: [(&str, &str, &str); 13] = [
 
 /// The claims as parts to run.
 pub(super) fn parts(ground: &Ground) -> Vec<Part> {
-    let mut parts = tests();
+    let mut parts = tests(&CLAIMS);
     parts.push(proof::bench(ground, "prompt-to-fill", "--only approval", Box::new(verdict::prompt_to_fill)));
     parts
 }
 
-fn tests() -> Vec<Part> {
-    CLAIMS
-        .into_iter()
-        .map(|(name, claim, tests)| {
+/// Tests of this repository as parts of a proof.
+pub(super) fn tests(claims: &[Claim]) -> Vec<Part> {
+    claims
+        .iter()
+        .map(|&(name, claim, tests)| {
             let words = tests.split(' ').map(str::to_owned);
             // Words after the name of a test binary choose tests in it; several of them are alternatives.
             let (chosen, filters): (Vec<String>, Vec<String>) = split(words.collect());
@@ -100,12 +103,12 @@ mod tests {
     #[test]
     fn every_claim_names_a_test_binary_that_is_there() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        for part in tests() {
+        for part in tests(&CLAIMS).into_iter().chain(tests(&super::super::router::CLAIMS)) {
             let (package, binary) = (&part.arguments[3], &part.arguments[5]);
-            let folders =
-                ["tests", &format!("agents/{package}"), &format!("crates/{package}"), &format!("services/{package}")]
-                    .map(|folder| root.join(folder).join("tests"));
-            let there = folders.iter().any(|folder| {
+            let rooms = ["agents", "crates", "services", "proofs"].map(|room| format!("{room}/{package}"));
+            let folders: Vec<_> = rooms.iter().map(String::as_str).chain(["tests"]).collect();
+            let mut folders = folders.into_iter().map(|folder| root.join(folder).join("tests"));
+            let there = folders.any(|folder| {
                 folder.join(format!("{binary}.rs")).is_file() || folder.join(binary).join("main.rs").is_file()
             });
             assert!(there, "{}: {package} {binary}", part.name);

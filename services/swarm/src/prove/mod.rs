@@ -7,6 +7,7 @@ mod approvals;
 mod life;
 mod market;
 mod proof;
+mod router;
 mod scenes;
 mod verdict;
 
@@ -18,12 +19,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 /// What can be proved in this build.
-pub const NAMES: &[&str] = &["main-job", "approvals", "proof"];
+pub const NAMES: &[&str] = &["main-job", "approvals", "router", "proof"];
 
 /// `swarm prove`.
 #[derive(Debug, Clone, Args)]
 pub struct ProveArgs {
-    /// Which claims: main-job, approvals (a human decides), or proof (short forms of simulation, chaos, mutants, fuzzing,
+    /// Which claims: main-job, approvals (a human decides), router (language models), or proof (short forms of simulation, chaos, mutants, fuzzing,
     /// benchmark); all when absent.
     pub what: Option<String>,
     /// Folder of limits, strategies and the like.
@@ -114,6 +115,9 @@ pub fn command(args: &ProveArgs, data_dir: &Path, json_wanted: bool) -> ExitCode
             market::prove(&mut ground);
         }
         let mut parts = if wants("approvals") { approvals::parts(&ground) } else { Vec::new() };
+        if wants("router") {
+            parts.extend(router::parts(&ground));
+        }
         if wants("proof") {
             parts.extend(proof::parts(&ground));
         }

@@ -216,6 +216,37 @@ pub(super) fn prompt_to_fill(ended: &Ended) -> Vec<Told> {
     vec![Told::new("prompt-to-fill", claim, ended.and_status(found))]
 }
 
+/// The table of faults and the checks below it, a line each.
+pub(super) fn faults(ended: &Ended) -> Vec<Told> {
+    let word = |row: &Value, key: &str| row[key].as_str().unwrap_or("?").to_owned();
+    let calls = |row: &Value| row["calls_all"].to_string();
+    let mut told = Vec::new();
+    for row in ended.answer["faults"].as_array().into_iter().flatten() {
+        let ms = |key: &str| row[key].as_f64().unwrap_or(f64::NAN);
+        let figure = format!(
+            "{}, tier {}, calls {} in {} requests, {:.1} ms lost first, {:.1} later",
+            word(row, "answered"),
+            word(row, "tier"),
+            calls(row),
+            row["requests"],
+            ms("lost_first_ms"),
+            ms("lost_later_ms"),
+        );
+        let wrong =
+            row["wrong"].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join("; ");
+        let outcome =
+            require(row["good"] == true, if wrong.is_empty() { figure } else { format!("{figure}: {wrong}") });
+        told.push(Told::new("fault", &word(row, "fault"), outcome));
+    }
+    for line in ended.answer["checks"].as_array().into_iter().flatten() {
+        let outcome = require(line["good"] == true, word(line, "figure"));
+        told.push(Told::new("router", &word(line, "check"), outcome));
+    }
+    let whole = require(ended.answer["good"] == true && !told.is_empty(), format!("{} rows and checks", told.len()));
+    told.push(Told::new("faults", "no fault reaches an agent as an unexplained failure", ended.and_status(whole)));
+    told
+}
+
 fn figure(row: &Value) -> Option<Told> {
     let met = row["met"].as_bool()?;
     let (value, unit) = (row["value"].as_f64()?, row["unit"].as_str()?);
@@ -257,7 +288,7 @@ mod tests {
 
     #[test]
     fn without_a_verdict_every_claim_fails() {
-        let judges: [fn(&Ended) -> Vec<Told>; 6] = [sim, chaos, cluster, mutants, fuzz, bench];
+        let judges: [fn(&Ended) -> Vec<Told>; 7] = [sim, chaos, cluster, mutants, fuzz, bench, faults];
         for judge in judges {
             for answer in [Value::Null, json!({}), json!([]), json!("x")] {
                 for status in [Some(0), Some(1), None] {
@@ -363,6 +394,17 @@ mod tests {
             ["prompt-to-fill"],
             "nothing measured"
         );
+    }
+
+    #[test]
+    fn a_fault_that_is_not_as_it_must_be_fails_its_line_and_the_whole() {
+        let row = |good| {
+            json!({ "fault": "silence", "answered": "yes", "tier": "groq", "calls_all": [1, 1, 0], "requests": 1,
+            "lost_first_ms": 1.0, "lost_later_ms": 1.0, "good": good, "wrong": ["2 calls"] })
+        };
+        let answer = |good| json!({ "good": good, "faults": [row(good)], "checks": [{ "check": "c", "figure": "f", "good": true }] });
+        assert!(failures(&faults(&ended(0, answer(true)))).is_empty());
+        assert_eq!(failures(&faults(&ended(1, answer(false)))), ["fault", "faults"]);
     }
 
     #[test]
