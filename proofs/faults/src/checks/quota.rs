@@ -21,12 +21,14 @@ const WHOLE: u64 = 10;
 const MOST_TOKENS: u64 = 100;
 /// So long nothing passes before a limit is taken for reached.
 const REFUSED_FOR: Duration = Duration::from_millis(700);
+/// Deadline and grace of a reservation, and a little.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5 + 60 + 10);
 
 pub(super) async fn run(plan: &Plan) -> Checked {
     let valkey = valkey().await?;
     let mut found = vec![day(plan, &valkey).await?];
     found.extend(budget(plan).await?);
-    found.push(killed(plan).await?);
+    found.extend(killed(plan).await?);
     found.extend(lost().await?);
     Ok(found)
 }
@@ -177,7 +179,7 @@ async fn budget(plan: &Plan) -> Checked {
 }
 
 /// The router is killed while requests run, and comes back.
-async fn killed(plan: &Plan) -> Result<Line, String> {
+async fn killed(plan: &Plan) -> Checked {
     const BEFORE: usize = 20;
     const RUNNING: usize = 10;
     let valkey = valkey().await?;
@@ -187,9 +189,17 @@ async fn killed(plan: &Plan) -> Result<Line, String> {
     let before = storm(&service.client, 0, BEFORE).await;
     let each = before.first().map_or(0, Reply::cost_micros);
     groq.hold();
+    let headers = [NO_CACHE, ("x-swarm-deadline-ms", "5000")];
+    let asked = Instant::now();
     let running: Vec<_> =
-        (0..RUNNING).map(|number| service.client.ask_later(&[NO_CACHE], body(BEFORE + number))).collect();
+        (0..RUNNING).map(|number| service.client.ask_later(&headers, body(BEFORE + number))).collect();
     service.client.wait_until("ten run", |_| groq.calls() == BEFORE + RUNNING).await?;
+    // An answer of Valkey that came late is caught up with: ten are open there.
+    let mut open_ids = open(&valkey).await?;
+    while open_ids.len() != RUNNING && asked.elapsed() < Duration::from_secs(3) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        open_ids = open(&valkey).await?;
+    }
     service.kill().await?;
     let cut = join_all(running).await.into_iter().filter_map(Result::ok).filter(|reply| !reply.is_answer()).count();
     groq.release_all();
@@ -201,12 +211,13 @@ async fn killed(plan: &Plan) -> Result<Line, String> {
     let due = (A_DAY - RUNNING) as u64 * each + RUNNING as u64 * reserved()?;
     let good = answered(&before) == BEFORE
         && cut == RUNNING
+        && open_ids.len() == RUNNING
         && calls == A_DAY
         && answered(&replies) == A_DAY - BEFORE - RUNNING
         && rest_is(&replies, "quota_spent")
         && day_requests(&state) == A_DAY as u64
         && booked(&state) == due;
-    Ok(Line::new(
+    let mut found = vec![Line::new(
         format!("quota: kill -9 with {RUNNING} requests under way, restart: the limit holds"),
         good,
         format!(
@@ -214,7 +225,53 @@ async fn killed(plan: &Plan) -> Result<Line, String> {
             answered(&replies),
             booked(&state)
         ),
-    ))
+    )];
+    if !plan.short {
+        found.push(closed(&service.client, &valkey, &open_ids, asked, due).await?);
+    }
+    Ok(found)
+}
+
+/// What a killed process left open ends a minute after its deadline, and counts in full for good.
+async fn closed(
+    client: &Client,
+    valkey: &TestValkey,
+    left: &[String],
+    asked: Instant,
+    due: u64,
+) -> Result<Line, String> {
+    let mut passed = 0;
+    loop {
+        // Whoever counts next closes what is over.
+        passed += usize::from(client.ask(&[NO_CACHE], &body(1)).await.is_answer());
+        let open = open(valkey).await?;
+        let still = left.iter().filter(|id| open.contains(id)).count();
+        let after = asked.elapsed();
+        if still == 0 || after > SETTLED_WITHIN {
+            let booked = booked(&client.state().await?);
+            return Ok(Line::new(
+                "quota: what the killed one left open settles in full after its deadline",
+                still == 0 && passed == 0 && booked == due,
+                format!(
+                    "{still} of {} open after {:.0} s; {passed} more passed, booked {booked}",
+                    left.len(),
+                    after.as_secs_f64()
+                ),
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
+}
+
+/// Ids of the reservations of Groq that are open in Valkey. Those with a mark are remembered as over.
+async fn open(valkey: &TestValkey) -> Result<Vec<String>, String> {
+    let read = async {
+        let client = redis::Client::open(valkey.url())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        redis::cmd("ZRANGE").arg("llm:quota:open:groq").arg(0).arg(-1).query_async::<Vec<String>>(&mut connection).await
+    };
+    let all = read.await.map_err(|error: redis::RedisError| error.to_string())?;
+    Ok(all.into_iter().filter(|id| !id.starts_with('!')).collect())
 }
 
 /// Valkey dies with all it held and comes back empty.
