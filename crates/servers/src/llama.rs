@@ -154,6 +154,12 @@ impl LlamaServer {
         &mut self.child
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
     /// Stops it; `false` when it had to be killed.
     ///
     /// # Errors

@@ -91,9 +91,12 @@ async fn a_model_killed_before_its_first_content_is_passed_over_unseen() {
     })
     .await;
     server.child().kill().unwrap();
-    assert!(!response.is_finished(), "content came before the model was killed: the prompt is too short");
     let response = response.await.unwrap().unwrap();
-    assert_eq!(response.headers()["x-swarm-tier"], "groq");
+    assert_eq!(
+        response.headers()["x-swarm-tier"],
+        "groq",
+        "`local`: it had begun to answer, so the prompt is too short"
+    );
     let attempts = response.headers()["x-swarm-attempts"].to_str().unwrap().to_owned();
     println!("attempts: {attempts}");
     assert!(attempts.starts_with("local=connection_reset;"), "{attempts}");

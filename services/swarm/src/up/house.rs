@@ -8,7 +8,8 @@ use bus::{Bus, BusConfig};
 use domain::agent::AgentSpec;
 use runtime::kill;
 use servers::{
-    Durability, NatsCluster, NodeOptions, PostgresOptions, PostgresServer, Programs, StablePorts, ValkeyServer,
+    Durability, LlamaOptions, LlamaServer, NatsCluster, NodeOptions, PostgresOptions, PostgresServer, Programs,
+    StablePorts, ValkeyServer,
 };
 use store::Db;
 use store::approvals::Approver;
@@ -31,6 +32,8 @@ pub(super) struct House {
     pub nats: NatsCluster,
     pub postgres: PostgresServer,
     pub valkey: ValkeyServer,
+    /// With `--llm local`.
+    pub model: Option<LlamaServer>,
     pub files: Files,
     pub supervisor: PlannedAgent,
     pub agents: Vec<String>,
@@ -51,6 +54,7 @@ struct Running<'a> {
     nats: &'a NatsCluster,
     postgres: &'a PostgresServer,
     valkey: &'a ValkeyServer,
+    model: Option<&'a LlamaServer>,
 }
 
 struct Secrets {
@@ -76,6 +80,8 @@ impl House {
             operator: keys.ed25519("person-operator")?,
         };
         let starts = starts(args, data_dir, &keys, &people)?;
+        // It loads while the others start.
+        let mut model = model(args, data_dir)?;
         let postgres = PostgresServer::start(&starts.programs, &starts.postgres)?;
         let valkey = ValkeyServer::start(&starts.programs, &starts.valkey)?;
         if starts.nats.len() > 1 {
@@ -85,16 +91,19 @@ impl House {
         prepare_store(&postgres, &keys, &people, &secrets, data_dir).await?;
         prepare_streams(&nats, &keys).await?;
         let files = write_files(data_dir, &nats, &postgres, &keys, &secrets)?;
+        if let Some(model) = &mut model {
+            model.wait_until_ready()?;
+        }
         let supervisor = plan(
             args,
             data_dir,
             &config_dir,
-            Running { nats: &nats, postgres: &postgres, valkey: &valkey },
+            Running { nats: &nats, postgres: &postgres, valkey: &valkey, model: model.as_ref() },
             &keys,
             &secrets,
         )?;
         let agents = processes().map(|spec| spec.name.to_owned()).collect();
-        Ok(Self { nats, postgres, valkey, files, supervisor, agents, data_dir: data_dir.to_owned(), starts })
+        Ok(Self { nats, postgres, valkey, model, files, supervisor, agents, data_dir: data_dir.to_owned(), starts })
     }
 
     /// Where the page is, once its process has said so.
@@ -131,6 +140,11 @@ impl House {
         Ok(None)
     }
 
+    /// Starts the language model again, if there is one and it died; does not wait for it.
+    pub(super) fn revive_model(&mut self) -> Result<bool, UpError> {
+        Ok(self.model.as_mut().map_or(Ok(false), LlamaServer::revive)?)
+    }
+
     /// Starts a NATS node anew that can't store although its disk has room again; says which and why.
     pub(super) fn unstick(&mut self) -> Result<Option<(String, String)>, UpError> {
         Ok(self.nats.unstick()?)
@@ -139,10 +153,29 @@ impl House {
     /// Stops the servers: first the road, then what may be forgotten, then the record.
     pub(super) fn stop(self) -> Result<(), UpError> {
         self.nats.stop()?;
+        if let Some(model) = self.model {
+            model.stop()?;
+        }
         self.valkey.stop()?;
         self.postgres.stop()?;
         Ok(())
     }
+}
+
+/// The language model of `--llm local`, begun.
+fn model(args: &UpArgs, data_dir: &Path) -> Result<Option<LlamaServer>, UpError> {
+    if args.llm.is_none() {
+        return Ok(None);
+    }
+    let port = StablePorts::open(&data_dir.join("ports.json")).get("llama")?;
+    eprintln!("starting a small language model; it loads for some seconds");
+    Ok(Some(LlamaServer::launch(&LlamaOptions::usual(&data_dir.join("llama"), port)?)?))
+}
+
+/// Points the router's first tier at it.
+fn model_env(model: &LlamaServer) -> BTreeMap<String, String> {
+    let told = [("URL", model.url()), ("ADAPTER", "openai".to_owned()), ("MODEL", model.options().model_name())];
+    told.into_iter().map(|(name, value)| (format!("LLM_LOCAL_{name}"), value)).collect()
 }
 
 /// Their signals would all be refused. No reason to stop: people can trade. What can't be read, `buy_bot` says itself.
@@ -336,7 +369,7 @@ fn plan(
     args: &UpArgs,
     data_dir: &Path,
     config_dir: &Path,
-    Running { nats, postgres, valkey }: Running<'_>,
+    Running { nats, postgres, valkey, model }: Running<'_>,
     keys: &Keys,
     secrets: &Secrets,
 ) -> Result<PlannedAgent, UpError> {
@@ -385,6 +418,7 @@ fn plan(
             llm_router::NAME => {
                 env.extend(valkey::redis_env(valkey, keys)?);
                 env.extend(llm_env(data_dir, config_dir, std::env::vars())?);
+                env.extend(model.map(model_env).unwrap_or_default());
             }
             "buy_bot" => {
                 let port = StablePorts::open(&data_dir.join("ports.json")).get("llm")?;
@@ -418,6 +452,18 @@ mod tests {
         let env = llm_env(folder.path(), &config, vars).unwrap();
         let names: Vec<&str> = env.keys().map(String::as_str).collect();
         assert_eq!(names, ["GROQ_API_KEY", "LLM_LOCAL_URL", "SWARM_LLM_KEYS_FILE", "SWARM_LLM_PORT"]);
+    }
+
+    #[test]
+    fn the_model_that_is_started_here_is_the_routers_first_tier() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut options = LlamaOptions::usual(folder.path(), 7).unwrap();
+        // What it is told does not depend on whether the model loads.
+        options.model = folder.path().join("tiny.gguf");
+        let env = model_env(&LlamaServer::launch(&options).unwrap());
+        let wanted =
+            [("LLM_LOCAL_ADAPTER", "openai"), ("LLM_LOCAL_MODEL", "tiny"), ("LLM_LOCAL_URL", "http://127.0.0.1:7/v1")];
+        assert_eq!(env, BTreeMap::from(wanted.map(|(name, value)| (name.to_owned(), value.to_owned()))));
     }
 
     #[test]

@@ -62,6 +62,10 @@ pub struct UpArgs {
     /// What people type when a proxy with TLS stands before the web page, such as `https://desk.example`.
     #[arg(long, value_name = "ORIGIN")]
     pub web_origin: Option<String>,
+    /// What stands behind the first tier of language models. `local`: a small model that is started here, for the protocol
+    /// and not for quality. When absent: what llm.toml and the environment say.
+    #[arg(long, value_name = "WHAT", value_parser = clap::builder::PossibleValuesParser::new(["local"]))]
+    pub llm: Option<String>,
     /// Folder with a program by the name of each process, to be started instead of this one: wrappers that set an environment.
     #[arg(long, value_name = "DIR")]
     pub programs: Option<PathBuf>,
@@ -182,6 +186,10 @@ async fn live(
         if let Some(server) = house.revive()? {
             deaths.bear(house, &server)?;
             eprintln!("{server} died and was started again; the agents wait for it");
+        }
+        // The router does without it meanwhile, so its deaths are not counted against the swarm.
+        if house.revive_model()? {
+            eprintln!("the language model died and was started again; the next tier answers meanwhile");
         }
         if let Some((node, why)) = house.unstick()? {
             eprintln!("{node} could not store although its disk has room, and was started anew: {why}");

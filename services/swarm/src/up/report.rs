@@ -76,6 +76,7 @@ pub(super) async fn summary(house: &House, connection: &Connection, ready_in: Du
     let mut processes: Vec<Value> = nodes.map(|(pid, name)| measured(&name, u64::from(pid))).collect();
     processes.push(measured("postgres", u64::from(house.postgres.pid())));
     processes.push(measured("valkey", u64::from(house.valkey.pid())));
+    processes.extend(house.model.as_ref().map(|model| measured("llama", u64::from(model.pid()))));
     if let Some(pid) = status["supervisor_pid"].as_u64() {
         let (rss, pss) = memory(pid);
         processes.push(json!({ "name": "supervisor", "pid": pid, "rss_bytes": rss, "pss_bytes": pss }));
