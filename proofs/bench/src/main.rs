@@ -13,6 +13,7 @@
 //! | [`gate`] | `rails::check` alone |
 //! | [`market`] | replay of recorded market data |
 //! | [`footprint`] | memory and idle CPU of every process |
+//! | [`router`] | what the router of language models adds to a provider that answers at once |
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 #![allow(
@@ -38,6 +39,7 @@ mod noise;
 mod processes;
 mod report;
 mod road;
+mod router;
 mod spans;
 mod stage;
 mod venue;
@@ -74,6 +76,8 @@ pub enum Part {
     Memory,
     /// CPU of a swarm that has nothing to do.
     Idle,
+    /// The router of language models, against a provider that answers at once.
+    Router,
 }
 
 /// Benchmarks of the swarm, with floors and targets.
@@ -165,6 +169,9 @@ async fn run(arguments: &Arguments) -> Result<Report, BenchError> {
     }
     if arguments.wants_any(&[Part::Latency, Part::Road, Part::Memory, Part::Idle]) {
         whole_swarm(arguments, &folder, floors.as_ref(), &mut report).await?;
+    }
+    if arguments.wants(Part::Router) {
+        router::measure(arguments, &folder, &mut report)?;
     }
     if arguments.wants(Part::Approval) {
         approval::measure(arguments, &folder, &mut report).await?;

@@ -152,7 +152,7 @@ fn copy_config(from: &Path, to: &Path) -> Result<PathBuf, BenchError> {
 }
 
 /// Replaces a setting that must be there.
-fn change(path: &Path, replace: impl Fn(&mut toml::Table) -> Option<toml::Value>) -> Result<(), BenchError> {
+pub fn change(path: &Path, replace: impl Fn(&mut toml::Table) -> Option<toml::Value>) -> Result<(), BenchError> {
     let text = std::fs::read_to_string(path).map_err(|error| BenchError::file(path, error))?;
     let mut table: toml::Table = toml::from_str(&text).map_err(|error| BenchError::file(path, error.message()))?;
     replace(&mut table).ok_or_else(|| BenchError::file(path, "a setting that the benchmark changes is not there"))?;
