@@ -20,6 +20,8 @@ pub async fn run(
     stop: CancellationToken,
     opened: impl FnOnce(std::net::SocketAddr),
 ) -> Result<(), String> {
+    // The router takes its counters when it is made: those of no recorder would count nothing.
+    drop(runtime::metrics_text());
     let config = Config::check(vars, config_dir).map_err(|faults| faults.to_string())?;
     let router = config.open(None, Arc::new(NoRecord), Arc::new(SystemClock)).await?;
     let listener = config.listen(None).await.map_err(|error| error.to_string())?;

@@ -139,3 +139,19 @@ async fn equal_misses_make_one_call() {
     }
     assert_eq!(stage.calls(), [1, 0, 0]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_metrics_count_what_it_answered() {
+    let stage = Stage::start().await;
+    assert_eq!(stage.ask(&question("counted")).await.status, 200);
+    let text = stage.metrics().await;
+    for series in [
+        r#"swarm_llm_requests_total{alias="trading-llm",outcome="ok"} "#,
+        r#"swarm_llm_overhead_seconds_count{alias="trading-llm"} "#,
+        r#"swarm_llm_attempts_total{tier="local",outcome="ok"} "#,
+    ] {
+        let counted = text.lines().find_map(|line| line.strip_prefix(series)?.parse::<u64>().ok());
+        // Other tests of this process count in the same place.
+        assert!(counted.is_some_and(|counted| counted > 0), "{series}: {text}");
+    }
+}

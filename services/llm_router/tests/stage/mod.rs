@@ -152,6 +152,10 @@ impl Stage {
         self.http.get(url).bearer_auth(OWN_KEY).send().await.unwrap().json().await.unwrap()
     }
 
+    pub async fn metrics(&self) -> String {
+        self.http.get(format!("{}/metrics", self.url)).send().await.unwrap().text().await.unwrap()
+    }
+
     pub async fn wait_until(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         loop {
