@@ -39,6 +39,7 @@ pub use grid::{USUALLY, grid};
 pub use http::{metrics_text, write_port};
 pub use market::MarketView;
 pub use means::{Means, Record};
+pub use meters::metrics_upkeep;
 pub use process::{EXIT_ORPHANED, EXIT_UNAVAILABLE, RunError, main, run, run_by};
 pub use tokio_util::sync::CancellationToken;
 pub use work::Work;

@@ -1,6 +1,7 @@
 //! The few counters that every agent has, and their exporter.
 
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use domain::message::{DecisionOutcome, Message, Payload};
 use domain::subject::Route;
@@ -21,6 +22,19 @@ pub(crate) fn install() -> Option<PrometheusHandle> {
             Some(handle)
         })
         .clone()
+}
+
+/// How often histograms are summed up.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// Sums up what histograms noted, every while and for as long as it runs: the recorder keeps each note until then, so a
+/// process whose metrics nobody asks for would grow with all it does.
+pub async fn metrics_upkeep() {
+    let Some(handle) = install() else { return };
+    loop {
+        tokio::time::sleep(UPKEEP_EVERY).await;
+        handle.run_upkeep();
+    }
 }
 
 fn describe() {

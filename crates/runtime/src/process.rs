@@ -202,6 +202,7 @@ pub async fn run_by<A: Agent>(
     // Aborted when it goes out of scope, after the drain: a draining process still beats.
     let mut beside = JoinSet::new();
     beside.spawn(http::serve(listener, Arc::clone(&core), meters::install()));
+    beside.spawn(meters::metrics_upkeep());
     beside.spawn(pulse::connection(Arc::clone(&core), events));
     beside.spawn(pulse::store(Arc::clone(&core)));
     beside.spawn(pulse::beat(Arc::clone(&core)));

@@ -1,7 +1,6 @@
 //! The routes, and who may use them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router as Routes;
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -14,15 +13,10 @@ use llm::router::{Caller, Router};
 use runtime::Work;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::keys::{Keys, OPERATOR};
 use crate::{admin, chat, wire};
-
-/// How often the metrics are written out for nobody, which sums up what histograms noted: until then they keep each note, and
-/// a router whose metrics nobody asks for would grow for ever, at 10,000 requests a second by some hundred kB a second.
-const TIDY_EVERY: Duration = Duration::from_secs(2);
 
 /// What the routes share.
 pub struct Site {
@@ -91,14 +85,6 @@ pub async fn serve(listener: TcpListener, site: Arc<Site>, stop: CancellationTok
     let listener = listener.tap_io(|stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY");
-        }
-    });
-    // Aborted when it goes out of scope.
-    let mut beside = JoinSet::new();
-    beside.spawn(async {
-        loop {
-            tokio::time::sleep(TIDY_EVERY).await;
-            drop(runtime::metrics_text());
         }
     });
     axum::serve(listener, routes).with_graceful_shutdown(async move { stop.cancelled().await }).await

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use llm::provenance::NoRecord;
 use runtime::clock::SystemClock;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{Config, Site, serve};
@@ -20,8 +21,11 @@ pub async fn run(
     stop: CancellationToken,
     opened: impl FnOnce(std::net::SocketAddr),
 ) -> Result<(), String> {
-    // The router takes its counters when it is made: those of no recorder would count nothing.
+    // Before anything else: the router takes its counters when it is made, and those of no recorder would count nothing.
     drop(runtime::metrics_text());
+    // Aborted when it goes out of scope.
+    let mut beside = JoinSet::new();
+    beside.spawn(runtime::metrics_upkeep());
     let config = Config::check(vars, config_dir).map_err(|faults| faults.to_string())?;
     let router = config.open(None, Arc::new(NoRecord), Arc::new(SystemClock)).await?;
     let listener = config.listen(None).await.map_err(|error| error.to_string())?;
