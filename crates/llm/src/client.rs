@@ -19,6 +19,8 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 const CONNECT_MS: u64 = 2_000;
 /// Idle connections are let go before a server does it.
 const IDLE: Duration = Duration::from_secs(20);
+/// What stands before the names of our headers.
+const HEADERS: &str = "x-swarm-";
 /// Longest word taken over from an error of the router.
 const MAX_CODE_CHARS: usize = 48;
 
@@ -92,6 +94,40 @@ pub struct Ask<'a> {
     pub deadline_ms: u64,
     /// Chain it belongs to, for usage and logs.
     pub correlation_id: &'a str,
+}
+
+impl Ask<'_> {
+    /// The body that is sent.
+    #[must_use]
+    pub fn body(&self) -> Value {
+        json!({
+            "model": self.model,
+            "temperature": 0,
+            "max_tokens": self.max_tokens,
+            "stream": false,
+            "messages": [
+                { "role": "system", "content": self.system },
+                { "role": "user", "content": self.user },
+            ],
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": { "name": self.schema_name, "strict": true, "schema": self.schema },
+            },
+        })
+    }
+
+    /// What the router is told beside it: names as [`crate::request::Extras::set`] takes them, and values. On the wire each
+    /// name stands behind `x-swarm-`.
+    #[must_use]
+    pub fn told(&self) -> [(&'static str, String); 5] {
+        [
+            ("priority", self.priority.min(9).to_string()),
+            ("tenant", self.tenant.to_owned()),
+            ("deadline-ms", self.deadline_ms.to_string()),
+            ("volatile", self.volatile.join(",")),
+            ("correlation-id", self.correlation_id.to_owned()),
+        ]
+    }
 }
 
 /// A parsed answer, and where it came from.
@@ -216,14 +252,9 @@ impl Client {
             .http
             .post(format!("{}/v1/chat/completions", self.access.url))
             .bearer_auth(&self.access.key)
-            .header("x-swarm-priority", ask.priority.min(9).to_string())
-            .header("x-swarm-tenant", ask.tenant)
-            .header("x-swarm-deadline-ms", ask.deadline_ms.to_string())
-            .header("x-swarm-volatile", ask.volatile.join(","))
-            .header("x-swarm-correlation-id", ask.correlation_id)
-            .json(&body(ask))
-            .send()
-            .await;
+            .json(&ask.body());
+        let told = ask.told().into_iter();
+        let sent = told.fold(sent, |sent, (name, value)| sent.header(format!("{HEADERS}{name}"), value)).send().await;
         let response = sent.map_err(|error| unreachable(&error))?;
         let status = response.status().as_u16();
         let headers = response.headers().clone();
@@ -235,23 +266,6 @@ impl Client {
         let value = serde_json::from_str(&text).map_err(|_| Failure::NotTheSchema)?;
         Ok(Answered { value, provenance: Provenance::read(ask.model, |name| text_of(&headers, name)) })
     }
-}
-
-fn body(ask: &Ask<'_>) -> Value {
-    json!({
-        "model": ask.model,
-        "temperature": 0,
-        "max_tokens": ask.max_tokens,
-        "stream": false,
-        "messages": [
-            { "role": "system", "content": ask.system },
-            { "role": "user", "content": ask.user },
-        ],
-        "response_format": {
-            "type": "json_schema",
-            "json_schema": { "name": ask.schema_name, "strict": true, "schema": ask.schema },
-        },
-    })
 }
 
 fn unreachable(error: &reqwest::Error) -> Failure {

@@ -25,6 +25,42 @@ pub struct Question {
     pub prompt: Prompt,
 }
 
+/// Whose question it is, in the words that the router is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    tenant: String,
+    chain: String,
+}
+
+impl Names {
+    /// Those of a question.
+    #[must_use]
+    pub fn of(question: &Question) -> Self {
+        Self { tenant: question.user_id.to_string(), chain: question.correlation_id.0.to_string() }
+    }
+}
+
+impl Question {
+    /// What is sent to the router: the one place where a question becomes a request, so that a proof can ask the cache
+    /// exactly what the swarm asks it.
+    #[must_use]
+    pub fn ask<'a>(&'a self, names: &'a Names, model: &'a str, max_tokens: u32, schema: &'a Value) -> Ask<'a> {
+        Ask {
+            model,
+            system: self.prompt.system,
+            user: &self.prompt.user,
+            volatile: self.prompt.volatile,
+            schema_name: "signal_review",
+            schema,
+            max_tokens,
+            priority: self.priority,
+            tenant: &names.tenant,
+            deadline_ms: self.deadline_ms,
+            correlation_id: &names.chain,
+        }
+    }
+}
+
 /// Whoever reviews signals.
 #[async_trait]
 pub trait Reviewer: Send + Sync + std::fmt::Debug {
@@ -82,20 +118,8 @@ const fn reason_of(failure: &Failure) -> NoReview {
 #[async_trait]
 impl Reviewer for ModelReviewer {
     async fn review(&self, question: &Question) -> Result<Review, NoReview> {
-        let (tenant, chain) = (question.user_id.to_string(), question.correlation_id.0.to_string());
-        let ask = Ask {
-            model: &self.model,
-            system: question.prompt.system,
-            user: &question.prompt.user,
-            volatile: question.prompt.volatile,
-            schema_name: "signal_review",
-            schema: &self.schema,
-            max_tokens: self.max_tokens,
-            priority: question.priority,
-            tenant: &tenant,
-            deadline_ms: question.deadline_ms,
-            correlation_id: &chain,
-        };
+        let names = Names::of(question);
+        let ask = question.ask(&names, &self.model, self.max_tokens, &self.schema);
         match self.client.ask::<ReviewAnswer>(&ask).await {
             Ok(answered) => {
                 let provenance = answered.provenance;
