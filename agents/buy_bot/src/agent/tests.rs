@@ -447,7 +447,7 @@ fn a_question_tells_of_the_market_as_it_was_seen() {
     let question = reviews.desk().take().unwrap();
     assert_eq!((question.priority, question.deadline_ms), (5, 5_000));
     for line in [
-        "size_usd: 200 to 1000",
+        "size_usd: under 1000",
         "spread_bps: under 1",
         "price_age: 2 to 10 s",
         "move_bps_over_15_bars: up 50 to 200",

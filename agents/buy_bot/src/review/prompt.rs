@@ -33,18 +33,12 @@ pub struct Prompt {
 /// Upper edges (exclusive) and the word below each; and the word from the last edge on.
 type Buckets = (&'static [(i64, &'static str)], &'static str);
 
-const SIZE_USD: Buckets =
-    (&[(50, "under 50"), (200, "50 to 200"), (1_000, "200 to 1000"), (5_000, "1000 to 5000")], "5000 and over");
+// Size is enforced elsewhere, as the instruction says: here it only tells whether the order itself could move the book.
+const SIZE_USD: Buckets = (&[(1_000, "under 1000"), (5_000, "1000 to 5000")], "5000 and over");
 const SPREAD_BPS: Buckets = (&[(1, "under 1"), (5, "1 to 5"), (20, "5 to 20"), (100, "20 to 100")], "100 and over");
+// Half a percent over a quarter of an hour is what these markets do by themselves: no chase, and no fall.
 const MOVE_BPS: Buckets = (
-    &[
-        (-200, "down over 200"),
-        (-50, "down 50 to 200"),
-        (-10, "down 10 to 50"),
-        (10, "flat within 10"),
-        (50, "up 10 to 50"),
-        (200, "up 50 to 200"),
-    ],
+    &[(-200, "down over 200"), (-50, "down 50 to 200"), (50, "small, within 50"), (200, "up 50 to 200")],
     "up over 200",
 );
 const RANGE_BPS: Buckets =
@@ -138,8 +132,8 @@ mod tests {
 
     #[test]
     fn a_question_is_these_lines() {
-        let want = "instrument: paper:BTCUSDT\nside: buy\nidea_of: person\nsize_usd: 50 to 200\nspread_bps: 1 to 5\n\
-            price_age: under 2 s\nmove_bps_over_15_bars: down 10 to 50\nmean_bar_range_bps_over_15_bars: usual, 5 to 20\n\
+        let want = "instrument: paper:BTCUSDT\nside: buy\nidea_of: person\nsize_usd: under 1000\nspread_bps: 1 to 5\n\
+            price_age: under 2 s\nmove_bps_over_15_bars: small, within 50\nmean_bar_range_bps_over_15_bars: usual, 5 to 20\n\
             position: unknown";
         assert_eq!(stable(&situation()), want);
         assert_eq!(prompt(&situation()), prompt(&situation()));
@@ -150,7 +144,7 @@ mod tests {
         let (one, mut other) = (situation(), situation());
         other.signal_id = MessageId(derive("test", &[b"2"]));
         other.as_of = UnixMs(1_790_000_777_000);
-        (other.notional, other.data_age_ms) = (Usd::dollars(199), Some(1_999));
+        (other.notional, other.data_age_ms) = (Usd::dollars(999), Some(1_999));
         (other.move_bps, other.range_bps) = (Some(Decimal::from(-49)), Some(Decimal::new(1_999, 2)));
         assert_ne!(prompt(&one).user, prompt(&other).user);
         assert_eq!(stable(&one), stable(&other));
@@ -178,10 +172,10 @@ mod tests {
             |s| s.instrument.symbol = Symbol::parse("ETHUSDT").unwrap(),
             |s| s.side = Side::Sell,
             |s| s.birth = Birth::Model,
-            |s| s.notional = Usd::dollars(200),
+            |s| s.notional = Usd::dollars(1_000),
             |s| s.spread_bps = None,
             |s| s.data_age_ms = Some(2_000),
-            |s| s.move_bps = Some(Decimal::from(20)),
+            |s| s.move_bps = Some(Decimal::from(50)),
             |s| s.holds = Some(false),
             |s| s.prose = "not now".to_owned(),
         ];
