@@ -86,6 +86,10 @@ CARGO_MUTANTS := 27.1.0
 mutants: venv cargo-mutants ## Change the money code one thing at a time; a test must notice each
 	@$(CARGO) run --quiet --locked -p mutants -- $(ARGS)
 
+answers: tools ## How often the cache of language models answers the swarm's own questions, and how often wrongly: ARGS=--json
+	@$(CARGO) build --release --locked -p answers
+	@exec $(or $(CARGO_TARGET_DIR),target)/release/answers $(if $(RECORDED),--data $(RECORDED)) $(ARGS)
+
 bench: venv release ## Measure against the machine's own floors: ARGS="--only latency,idle", --short, --json
 	@$(CARGO) run --release --locked --quiet --package bench -- $(ARGS)
 

@@ -180,8 +180,10 @@ pub async fn run_by<A: Agent>(
         .map_err(|error| RunError::Unreachable(format!("port for metrics and health: {error}")))?;
     let (bus, events) = connect_bus::<A>(&config).await?;
     let db = connect_store::<A>(&config, &stop).await?;
+    // Who has a store but no outbox sends nothing from there.
+    let sends = A::SPEC.tables.iter().any(|grant| grant.table == "outbox");
     let (relay, relay_loop) =
-        db.clone().map(|db| Relay::new(A::SPEC.name, bus.clone(), db, Arc::clone(&clock))).unzip();
+        db.clone().filter(|_| sends).map(|db| Relay::new(A::SPEC.name, bus.clone(), db, Arc::clone(&clock))).unzip();
     let streams: BTreeSet<Stream> =
         bus::streams::consumers_of(&A::SPEC).into_iter().map(|consumer| consumer.stream).collect();
     let core = Arc::new(Core {

@@ -121,6 +121,7 @@ struct Stage {
 ///
 /// # Errors
 /// [`BenchError`].
+#[expect(clippy::disallowed_methods, reason = "the one thread that measures waits for a process to settle")]
 pub fn measure(arguments: &Arguments, folder: &Path, report: &mut Report) -> Result<(), BenchError> {
     let folder = folder.join("router");
     let stub = Stub::start()?;
@@ -206,6 +207,10 @@ impl Stage {
     }
 
     /// One router keeps answers in Redis; another, which never saw them, is asked for each of them once.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one thread that measures waits for what is written in the background"
+    )]
     fn redis_hit(&self) -> Result<Sample, BenchError> {
         let from = self.numbers.fetch_add(KEPT, Ordering::Relaxed);
         let load = |router: &Process, connections| Load {

@@ -47,6 +47,18 @@ pub(super) fn parts(ground: &Ground) -> Vec<Part> {
     };
     let mut parts = vec![faults];
     parts.extend(tests(&CLAIMS));
+    let mut asked = words("--json --short");
+    if ground.recorded.is_dir() {
+        asked.extend(["--data".to_owned(), ground.recorded.display().to_string()]);
+    }
+    parts.push(Part {
+        name: "answers",
+        program: "answers",
+        built_by: "make release",
+        arguments: asked,
+        answer: None,
+        judge: Box::new(verdict::answers),
+    });
     parts.push(proof::bench(ground, "router-bench", "--only router", Box::new(verdict::bench)));
     parts
 }

@@ -216,6 +216,35 @@ pub(super) fn prompt_to_fill(ended: &Ended) -> Vec<Told> {
     vec![Told::new("prompt-to-fill", claim, ended.and_status(found))]
 }
 
+/// What the cache answered of a workload, and how often wrongly. Too few hits are a target missed, a wrong answer fails.
+pub(super) fn answers(ended: &Ended) -> Vec<Told> {
+    let percent = |key: &str| {
+        let value = ended.answer["templated"][key].as_f64();
+        value.ok_or_else(|| format!("its answer has no templated.{key}"))
+    };
+    let hits =
+        (|| Ok(format!("{:.1} % of {} questions", percent("hit_percent")?, ended.answer["templated"]["asked"])))();
+    let wrong = (|| {
+        let wrong = percent("wrong_percent")?;
+        require(wrong < 0.5 && ended.answer["targets"]["wrong"] == true, format!("{wrong:.3} %"))
+    })();
+    let fooled = (|| {
+        let adversarial = &ended.answer["adversarial"];
+        let (pairs, hits) = (adversarial["pairs"].as_u64(), adversarial["false_hits"].as_u64());
+        let (Some(pairs), Some(hits)) = (pairs, hits) else {
+            return Err("its answer has no adversarial pairs".to_owned());
+        };
+        require(pairs > 0 && hits == 0, format!("{hits} false hits in {pairs} near-equal questions"))
+    })();
+    let mut often = Told::new("answers-hits", "the cache answers the swarm's own questions, at least 85 %", hits);
+    often.met = ended.answer["targets"]["hits"].as_bool();
+    vec![
+        often,
+        Told::new("answers-wrong", "and what it answers is right, but for 0.5 %", ended.and_status(wrong)),
+        Told::new("answers-fooled", "near-equal questions get no answer of another", fooled),
+    ]
+}
+
 /// The table of faults and the checks below it, a line each.
 pub(super) fn faults(ended: &Ended) -> Vec<Told> {
     let word = |row: &Value, key: &str| row[key].as_str().unwrap_or("?").to_owned();
@@ -288,7 +317,7 @@ mod tests {
 
     #[test]
     fn without_a_verdict_every_claim_fails() {
-        let judges: [fn(&Ended) -> Vec<Told>; 7] = [sim, chaos, cluster, mutants, fuzz, bench, faults];
+        let judges: [fn(&Ended) -> Vec<Told>; 8] = [sim, chaos, cluster, mutants, fuzz, bench, faults, answers];
         for judge in judges {
             for answer in [Value::Null, json!({}), json!([]), json!("x")] {
                 for status in [Some(0), Some(1), None] {

@@ -84,7 +84,7 @@ impl Up {
         let mut all: BTreeMap<String, u32> =
             listed.map(|p| (p["name"].as_str().unwrap().to_owned(), pid_of(&p["pid"]))).collect();
         all.insert("swarm up".to_owned(), self.child.id());
-        assert_eq!(all.len(), 15, "nine agents, gateway, supervisor, three servers and swarm up: {all:?}");
+        assert_eq!(all.len(), 16, "nine agents, supervisor, gateway, llm_router, three servers and swarm up: {all:?}");
         all
     }
 
