@@ -61,7 +61,7 @@ fn services_answer_and_describe_themselves(swarm: &Swarm) {
 
     let status = swarm.ask("swarm.status", "");
     assert_eq!((&status["ok"], &status["kill"]["level"]), (&true.into(), &0.into()), "{status}");
-    assert_eq!(swarm.ask("swarm.agents", "")["result"].as_array().unwrap().len(), 10);
+    assert_eq!(swarm.ask("swarm.agents", "")["result"].as_array().unwrap().len(), 11);
     assert_eq!(swarm.ask("swarm.approvals", "")["approvals"], Value::Array(vec![]));
     for (body, user) in [("", "operator"), ("{}", "operator"), (r#"{"user":"alice"}"#, "alice")] {
         let positions = swarm.ask("swarm.positions", body);
