@@ -49,7 +49,10 @@ impl Keys {
                 continue;
             };
             // A cap of 0 is none: it may ask, and what costs is refused by 0 left.
-            callers.insert(digest, Caller { agent: Arc::from(agent), cap_micros: Some(*cap) });
+            let caller = Caller { agent: Arc::from(agent), cap_micros: Some(*cap) };
+            if callers.insert(digest, caller).is_some() {
+                faults.push(format!("line {number}: a key that stands above; nobody could tell who asks"));
+            }
         }
         if callers.is_empty() && faults.is_empty() {
             faults.push("no key: nobody could ask".to_owned());
@@ -84,6 +87,8 @@ mod tests {
         let caps = BTreeMap::from([("buy_bot".to_owned(), 5)]);
         let text = format!("alone\nbuy_bot zz\n{}", line("stranger", "x"));
         assert_eq!(Keys::parse(&text, &caps).unwrap_err().len(), 3);
+        let twice = line("buy_bot", "same") + &line("buy_bot", "same");
+        assert_eq!(Keys::parse(&twice, &caps).unwrap_err().len(), 1);
         assert_eq!(Keys::parse("\n", &caps).unwrap_err().len(), 1);
     }
 }

@@ -155,6 +155,8 @@ async fn sweep(work: &Work) -> Result<(), HandleError> {
     Ok(())
 }
 
+/// A row as the table takes it. What a provider calls its model has any length and any bytes, and one row that is refused
+/// would hold up every other.
 fn stored(row: UsageRow) -> llm_usage::UsageRow {
     llm_usage::UsageRow {
         request_id: row.request_id,
@@ -164,7 +166,7 @@ fn stored(row: UsageRow) -> llm_usage::UsageRow {
         correlation_id: row.correlation_id,
         alias: row.alias,
         tier: row.tier,
-        model: row.model,
+        model: fitting(row.model, llm_usage::NAME_MAX_BYTES),
         priority: row.priority,
         outcome: row.outcome.to_owned(),
         cache: row.cache.map(str::to_owned),
@@ -173,6 +175,45 @@ fn stored(row: UsageRow) -> llm_usage::UsageRow {
         estimated: row.estimated,
         cost_micros: row.cost_micros,
         took_ms: row.took_ms,
-        attempts: row.attempts,
+        attempts: fitting(row.attempts, llm_usage::ATTEMPTS_MAX_BYTES),
+    }
+}
+
+/// Without control characters, and no longer than so many bytes.
+fn fitting(mut text: String, most_bytes: usize) -> String {
+    text.retain(|c| !c.is_control());
+    text.truncate(text.floor_char_boundary(most_bytes));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_provider_calls_its_model_the_row_fits_its_table() {
+        let row = UsageRow {
+            request_id: "llm-1".to_owned(),
+            at_ms: 0,
+            agent: "buy_bot".to_owned(),
+            tenant: None,
+            correlation_id: None,
+            alias: "trading-llm".to_owned(),
+            tier: Some("groq".to_owned()),
+            model: format!("a\0b\n{}", "é".repeat(10_000)),
+            priority: 5,
+            outcome: "ok",
+            cache: None,
+            prompt_tokens: 1,
+            completion_tokens: 1,
+            estimated: false,
+            cost_micros: 1,
+            took_ms: 1,
+            attempts: "x".repeat(10_000),
+        };
+        let stored = stored(row);
+        assert!(stored.model.starts_with("abé") && stored.model.len() <= llm_usage::NAME_MAX_BYTES);
+        assert!(stored.model.len() > llm_usage::NAME_MAX_BYTES - 2, "cut, not dropped");
+        assert_eq!(stored.attempts.len(), llm_usage::ATTEMPTS_MAX_BYTES);
     }
 }
