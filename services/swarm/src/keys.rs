@@ -75,6 +75,12 @@ impl Keys {
         })
     }
 
+    /// Where a secret is kept.
+    #[must_use]
+    pub fn secret_path(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}.secret"))
+    }
+
     /// A secret of 32 random bytes, as 64 hex digits.
     ///
     /// # Errors

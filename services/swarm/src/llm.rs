@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::keys::Keys;
 
+/// The name of the operator's key to the router.
+pub const OPERATOR_KEY: &str = "llm-operator";
+
 /// How long a question to the router may take; a test of a slow tier is the longest.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 /// Exit status when the router does not answer.
@@ -62,6 +65,9 @@ pub struct AskArgs {
     /// 0 to 9.
     #[arg(long, default_value_t = 5)]
     pub priority: u8,
+    /// Longest answer, tokens. A model that does not stop by itself is cut there.
+    #[arg(long, default_value_t = 128)]
+    pub max_tokens: u32,
 }
 
 /// How to serve alone.
@@ -112,7 +118,7 @@ fn door(data_dir: &Path) -> Result<(String, String), String> {
     let file = data_dir.join("run").join(llm_router::config::PORT_FILE);
     let port = std::fs::read_to_string(&file)
         .map_err(|_| format!("no router has run on {}; start one with `swarm up`", data_dir.display()))?;
-    let key = Keys::open(data_dir).and_then(|keys| keys.secret("llm-operator")).map_err(|error| error.to_string())?;
+    let key = Keys::open(data_dir).and_then(|keys| keys.secret(OPERATOR_KEY)).map_err(|error| error.to_string())?;
     Ok((format!("http://127.0.0.1:{}", port.trim()), key))
 }
 
@@ -129,7 +135,7 @@ async fn ask(command: &LlmCommand, data_dir: &Path) -> Result<Value, String> {
             let message = json!({ "role": "user", "content": args.question });
             http.post(format!("{url}/v1/chat/completions"))
                 .header("x-swarm-priority", args.priority.to_string())
-                .json(&json!({ "model": args.model, "messages": [message] }))
+                .json(&json!({ "model": args.model, "messages": [message], "max_tokens": args.max_tokens }))
         }
         LlmCommand::Serve(_) => return Err("serve asks nobody".to_owned()),
     };
@@ -241,10 +247,11 @@ async fn serve(args: &ServeArgs, data_dir: &Path) -> ExitCode {
     let mut vars: BTreeMap<String, String> = std::env::vars().collect();
     vars.insert("SWARM_LLM_PORT".to_owned(), args.port.to_string());
     if !vars.contains_key("SWARM_LLM_KEYS_FILE") {
-        match write_keys(data_dir, &args.config_dir) {
-            Ok(file) => {
+        let keys = Keys::open(data_dir).map_err(|error| error.to_string());
+        match keys.and_then(|keys| Ok((write_keys(data_dir, &args.config_dir)?, keys))) {
+            Ok((file, keys)) => {
                 vars.insert("SWARM_LLM_KEYS_FILE".to_owned(), file.display().to_string());
-                eprintln!("the operator's key is in {}", data_dir.join("secrets/llm-operator").display());
+                eprintln!("the operator's key is in {}", keys.secret_path(OPERATOR_KEY).display());
             }
             Err(error) => {
                 eprintln!("swarm llm serve: {error}");

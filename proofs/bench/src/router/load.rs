@@ -33,6 +33,8 @@ pub struct Load {
     pub streams: bool,
     /// Which prompts.
     pub prompts: Prompts,
+    /// Only what the cache answered by its exact key is timed.
+    pub only_hits: bool,
 }
 
 /// Which prompts are sent, and how many.
@@ -52,8 +54,12 @@ pub struct Tally {
     pub whole: Histogram<u64>,
     /// Until the first event of a stream; empty without streams.
     pub first: Histogram<u64>,
+    /// Requests that were answered.
+    pub requests: u64,
     /// Requests that the router's cache answered by its exact key.
     pub exact_hits: u64,
+    /// Requests whose quota was decided without Redis.
+    pub degraded: u64,
     /// How long all of it took, s.
     pub seconds: f64,
     /// CPU that the generator took, us.
@@ -63,7 +69,7 @@ pub struct Tally {
 impl Tally {
     /// Requests a second.
     pub fn per_second(&self) -> f64 {
-        self.whole.len() as f64 / self.seconds.max(1e-9)
+        self.requests as f64 / self.seconds.max(1e-9)
     }
 }
 
@@ -92,20 +98,24 @@ fn in_thread(load: &Load) -> Result<Tally, BenchError> {
         let numbers = Arc::new(Numbers::of(&load.prompts, began));
         let mut workers = tokio::task::JoinSet::new();
         for stream in streams {
-            let seen = Seen { whole: histogram()?, first: histogram()?, exact_hits: 0 };
-            workers.spawn(work(stream, Request::of(load), Arc::clone(&numbers), seen));
+            let seen = Seen { whole: histogram()?, first: histogram()?, requests: 0, exact_hits: 0, degraded: 0 };
+            workers.spawn(work(stream, Request::of(load), Arc::clone(&numbers), load.only_hits, seen));
         }
-        let mut all = Seen { whole: histogram()?, first: histogram()?, exact_hits: 0 };
+        let mut all = Seen { whole: histogram()?, first: histogram()?, requests: 0, exact_hits: 0, degraded: 0 };
         while let Some(done) = workers.join_next().await {
             let seen = done.map_err(|error| BenchError::Broken(error.to_string()))?.map_err(wrong)?;
+            all.requests += seen.requests;
             all.exact_hits += seen.exact_hits;
+            all.degraded += seen.degraded;
             // Histograms that grow take whatever another holds.
             let _ = (all.whole.add(seen.whole), all.first.add(seen.first));
         }
         Ok(Tally {
             whole: all.whole,
             first: all.first,
+            requests: all.requests,
             exact_hits: all.exact_hits,
+            degraded: all.degraded,
             seconds: began.elapsed().as_secs_f64(),
             cpu_us: thread.cpu_us() - before_us,
         })
@@ -140,7 +150,9 @@ impl Numbers {
 struct Seen {
     whole: Histogram<u64>,
     first: Histogram<u64>,
+    requests: u64,
     exact_hits: u64,
+    degraded: u64,
 }
 
 /// A request whose prompt holds a number of fixed width, so that the next one is made by writing over it.
@@ -182,6 +194,7 @@ async fn work(
     mut stream: TcpStream,
     mut request: Request,
     numbers: Arc<Numbers>,
+    only_hits: bool,
     mut seen: Seen,
 ) -> Result<Seen, Error> {
     let mut buffer = Vec::with_capacity(16_384);
@@ -206,11 +219,15 @@ async fn work(
             }
             if head.is_whole(&buffer) {
                 head.check(&buffer)?;
+                seen.requests += 1;
                 seen.exact_hits += u64::from(head.is_exact_hit);
+                seen.degraded += u64::from(head.is_degraded);
+                if head.is_exact_hit || !only_hits {
+                    note(&mut seen.whole, began.elapsed());
+                }
                 break;
             }
         }
-        note(&mut seen.whole, began.elapsed());
     }
 }
 
@@ -221,6 +238,7 @@ struct Head {
     /// `None`: in chunks.
     length: Option<usize>,
     is_exact_hit: bool,
+    is_degraded: bool,
 }
 
 impl Head {
@@ -240,6 +258,7 @@ impl Head {
             bytes,
             length: header("content-length").and_then(|length| length.parse().ok()),
             is_exact_hit: header("x-swarm-cache") == Some("exact"),
+            is_degraded: header("x-swarm-degraded") == Some("true"),
         }))
     }
 
@@ -264,7 +283,7 @@ mod tests {
     use super::*;
 
     fn load(stub: &Stub, streams: bool, prompts: Prompts) -> Load {
-        Load { address: stub.address(), key: "k".to_owned(), connections: 2, streams, prompts }
+        Load { address: stub.address(), key: "k".to_owned(), connections: 2, streams, prompts, only_hits: false }
     }
 
     #[test]
@@ -281,8 +300,14 @@ mod tests {
     fn a_number_is_written_over_the_one_before() {
         let stub = "127.0.0.1:1".parse().unwrap();
         let prompts = Prompts::Each(0..1);
-        let mut request =
-            Request::of(&Load { address: stub, key: String::new(), connections: 1, streams: false, prompts });
+        let mut request = Request::of(&Load {
+            address: stub,
+            key: String::new(),
+            connections: 1,
+            streams: false,
+            prompts,
+            only_hits: false,
+        });
         assert!(String::from_utf8_lossy(request.number(42)).contains("Signal 000000000042: BTC"));
         let text = String::from_utf8_lossy(request.number(7)).into_owned();
         let body = text.split_once("\r\n\r\n").unwrap().1;

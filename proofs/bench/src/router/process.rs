@@ -1,12 +1,15 @@
 //! The router under measurement: the shipped program as `swarm llm serve`, with the stub as its first tier.
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use servers::{Child, Launch, Programs, ValkeyOptions, ValkeyServer, ValkeyUser, free_port, spawn};
+use swarm::keys::Keys;
+use swarm::llm::OPERATOR_KEY;
 
 use super::clock;
 use crate::bench_error::BenchError;
@@ -63,9 +66,9 @@ impl Process {
         let told = || std::fs::read_to_string(&ready_file).ok()?.strip_prefix("http://")?.parse().ok();
         child.wait_until_ready(PATIENCE, || told().is_some())?;
         let address = told().ok_or_else(|| BenchError::file(&ready_file, "names no address"))?;
-        let key_file = data.join("secrets/llm-operator");
-        let key = std::fs::read_to_string(&key_file).map_err(|error| BenchError::file(&key_file, error))?;
-        Ok(Self { child, address, key: key.trim().to_owned() })
+        let key = Keys::open(&data).and_then(|keys| keys.secret(OPERATOR_KEY));
+        let key = key.map_err(|error| BenchError::file(&data, error.to_string()))?;
+        Ok(Self { child, address, key })
     }
 
     /// Where it listens.
@@ -76,6 +79,23 @@ impl Process {
     /// The operator's key.
     pub fn key(&self) -> String {
         self.key.clone()
+    }
+
+    /// What it says about itself, for whoever wants to know why a run is none.
+    pub fn state(&self) -> String {
+        let asked = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(self.address)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            let (key, host) = (&self.key, self.address);
+            write!(
+                stream,
+                "GET /v1/router/state HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {key}\r\nconnection: close\r\n\r\n"
+            )?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text)?;
+            Ok(text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default())
+        };
+        asked().unwrap_or_else(|error| error.to_string())
     }
 
     /// CPU it used, us.
