@@ -92,6 +92,16 @@ impl Adapter {
         }
     }
 
+    /// Every [`Call::path`] of its calls.
+    #[must_use]
+    pub const fn paths(self) -> &'static [&'static str] {
+        match self {
+            Self::OpenAi => &[openai::CHAT, openai::EMBEDDINGS],
+            Self::Ollama => &[ollama::CHAT, ollama::EMBED],
+            Self::Anthropic => &[anthropic::MESSAGES],
+        }
+    }
+
     /// Headers that prove who calls.
     #[must_use]
     pub fn auth(self, key: &str) -> Vec<(&'static str, String)> {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rust_decimal::Decimal;
@@ -142,7 +143,7 @@ pub struct Config {
     /// Tiers by name.
     pub tiers: BTreeMap<String, TierConfig>,
     /// Aliases by name.
-    pub aliases: BTreeMap<String, AliasConfig>,
+    pub aliases: BTreeMap<String, Arc<AliasConfig>>,
     /// What each agent may spend in a month, millionths of a dollar.
     pub agents: BTreeMap<String, u64>,
 }
@@ -186,7 +187,7 @@ impl Config {
             tiers.insert(name.to_owned(), tier(name, part, vars));
         });
         each(section, "alias", |name, part| {
-            aliases.insert(name.to_owned(), alias(name, part));
+            aliases.insert(name.to_owned(), Arc::new(alias(name, part)));
         });
         each(section, "agent", |name, part| {
             agents.insert(name.to_owned(), dollars(part, "usd_per_month"));
@@ -214,7 +215,7 @@ impl Config {
 
     /// An alias.
     #[must_use]
-    pub fn alias(&self, name: &str, kind: AliasKind) -> Option<&AliasConfig> {
+    pub fn alias(&self, name: &str, kind: AliasKind) -> Option<&Arc<AliasConfig>> {
         self.aliases.get(name).filter(|alias| alias.kind == kind)
     }
 }

@@ -1,6 +1,6 @@
 //! Whether an answer has the form that was asked for. Providers promise it and break it, so that the router looks.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jsonschema::Validator;
 use quick_cache::sync::Cache;
@@ -14,32 +14,17 @@ use crate::request::{ChatRequest, Format};
 /// Schemas whose validators are kept.
 const KEPT: usize = 256;
 
-/// Validators of schemas, each compiled once while it is among the last used.
-#[derive(Debug)]
-pub struct Validators {
-    kept: Cache<[u8; 32], Arc<Validator>>,
-}
+/// What was compiled last, for the whole process: a schema is looked at when a request is read and again when it is answered.
+static COMPILED: LazyLock<Cache<[u8; 32], Arc<Validator>>> = LazyLock::new(|| Cache::new(KEPT));
 
-impl Default for Validators {
-    fn default() -> Self {
-        Self { kept: Cache::new(KEPT) }
-    }
-}
-
-impl Validators {
-    /// The validator of a format; `None` where it has no schema.
-    ///
-    /// # Errors
-    /// [`Kind::BadRequest`], when the schema can't be used. [`ChatRequest::parse`] has refused those already.
-    pub fn of(&self, format: &Format) -> Result<Option<Arc<Validator>>, Failure> {
-        let Format::Schema { schema, .. } = format else { return Ok(None) };
-        let key: [u8; 32] = Sha256::digest(schema.to_string()).into();
-        let compile = || match jsonschema::validator_for(schema) {
-            Ok(validator) => Ok(Arc::new(validator)),
-            Err(error) => Err(Failure::new(Kind::BadRequest, format!("the schema can't be used: {}", error.masked()))),
-        };
-        self.kept.get_or_insert_with(&key, compile).map(Some)
-    }
+/// The validator of a schema, compiled once while it is among the last used.
+///
+/// # Errors
+/// Why the schema can't be used.
+pub fn validator_of(schema: &Value) -> Result<Arc<Validator>, String> {
+    let key: [u8; 32] = Sha256::digest(schema.to_string()).into();
+    let compile = || jsonschema::validator_for(schema).map(Arc::new);
+    COMPILED.get_or_insert_with(&key, compile).map_err(|error| error.to_string())
 }
 
 /// Looks at a whole answer, also one put together from a stream. Calls of tools must have arguments that are JSON. An
@@ -51,7 +36,7 @@ impl Validators {
 ///
 /// # Errors
 /// [`Kind::Malformed`] of arguments, [`Kind::SchemaInvalid`] of the text. Neither repeats what the model wrote.
-pub fn check_format(request: &ChatRequest, answer: &Answer, validator: Option<&Validator>) -> Result<(), Failure> {
+pub fn check_format(request: &ChatRequest, answer: &Answer) -> Result<(), Failure> {
     if answer.tool_calls.iter().any(|call| json_of(&call.arguments).is_none()) {
         return Err(Failure::new(Kind::Malformed, "the arguments of a call of a tool are no JSON"));
     }
@@ -60,17 +45,19 @@ pub fn check_format(request: &ChatRequest, answer: &Answer, validator: Option<&V
     }
     let invalid = |text: String| Err(Failure::new(Kind::SchemaInvalid, text));
     let Some(value) = json_of(&answer.content) else { return invalid("the answer is no JSON".to_owned()) };
-    match (&request.format, validator) {
-        (Format::JsonObject, _) if !matches!(value, Value::Object(_)) => {
-            invalid("the answer is no JSON object".to_owned())
+    match &request.format {
+        Format::JsonObject if !matches!(value, Value::Object(_)) => invalid("the answer is no JSON object".to_owned()),
+        Format::Schema { schema, .. } => {
+            // Whoever read the request refused a schema that can't be used.
+            let validator =
+                validator_of(schema).map_err(|_| Failure::new(Kind::BadRequest, "the schema can't be used"))?;
+            match validator.validate(&value) {
+                Ok(()) => Ok(()),
+                // The path is of the schema: that of the answer has names in it that the model made up.
+                Err(error) => invalid(format!("the answer breaks the schema at {}", error.schema_path().as_str())),
+            }
         }
-        (Format::Schema { .. }, Some(validator)) => match validator.validate(&value) {
-            Ok(()) => Ok(()),
-            // The path is of the schema: that of the answer has names in it that the model made up.
-            Err(error) => invalid(format!("the answer breaks the schema at {}", error.schema_path().as_str())),
-        },
-        (Format::Schema { .. }, None) => invalid("the schema that the answer must have is not at hand".to_owned()),
-        _ => Ok(()),
+        Format::Text | Format::JsonObject => Ok(()),
     }
 }
 
@@ -107,7 +94,6 @@ mod tests {
 
     #[test]
     fn only_what_was_asked_for_passes() {
-        let validators = Validators::default();
         let (schema, object) = (schema(), request(&json!({ "type": "json_object" })));
         let text = request(&json!({ "type": "text" }));
         let rows = [
@@ -125,8 +111,7 @@ mod tests {
             (&text, "no", Finish::Stop, None),
         ];
         for (request, content, finish, kind) in rows {
-            let validator = validators.of(&request.format).unwrap();
-            let checked = check_format(request, &answer(content, finish), validator.as_deref());
+            let checked = check_format(request, &answer(content, finish));
             assert_eq!(checked.as_ref().err().map(|failure| failure.kind), kind, "{content}");
             assert!(
                 checked.err().is_none_or(|failure| !failure.text.contains("secret")),
@@ -134,11 +119,7 @@ mod tests {
             );
         }
         let refusal = Answer { refusal: Some("no".to_owned()), ..answer("", Finish::Stop) };
-        assert_eq!(check_format(&schema, &refusal, None), Ok(()));
-        assert!(
-            check_format(&schema, &answer("{}", Finish::Stop), None).is_err(),
-            "never passed for want of a validator"
-        );
+        assert_eq!(check_format(&schema, &refusal), Ok(()));
     }
 
     #[test]
@@ -148,15 +129,15 @@ mod tests {
             ..answer("", Finish::ToolCalls)
         };
         let text = request(&json!({ "type": "text" }));
-        assert_eq!(check_format(&text, &call("{}"), None), Ok(()));
-        assert_eq!(check_format(&text, &call("{"), None).unwrap_err().kind, Kind::Malformed);
+        assert_eq!(check_format(&text, &call("{}")), Ok(()));
+        assert_eq!(check_format(&text, &call("{")).unwrap_err().kind, Kind::Malformed);
     }
 
     #[test]
     fn a_schema_is_compiled_once() {
-        let validators = Validators::default();
-        let (one, two) = (validators.of(&schema().format).unwrap(), validators.of(&schema().format).unwrap());
-        assert!(Arc::ptr_eq(&one.unwrap(), &two.unwrap()));
-        assert!(validators.of(&Format::Text).unwrap().is_none());
+        let Format::Schema { schema, .. } = schema().format else { panic!("a schema") };
+        assert!(Arc::ptr_eq(&validator_of(&schema).unwrap(), &validator_of(&schema.clone()).unwrap()));
+        let bad = json!({ "type": "no such type" });
+        assert!(validator_of(&bad).is_err() && validator_of(&bad).is_err());
     }
 }

@@ -15,6 +15,8 @@ pub use embedding::EmbeddingRequest;
 pub use extras::{CacheUse, Extras, HIGHEST_PRIORITY, URGENT_PRIORITY, USUAL_PRIORITY};
 pub use messages::{Message, Role};
 
+use crate::format::validator_of;
+
 /// Why a request can't be taken: the OpenAI API's own form of an error.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -113,7 +115,7 @@ pub struct ChatRequest {
 #[derive(Serialize)]
 struct Canonical<'a> {
     model: &'a str,
-    messages: &'a [Message],
+    messages: messages::Frame<'a>,
     tools: &'a [Value],
     tool_choice: &'a Option<Value>,
     parallel_tool_calls: Option<bool>,
@@ -192,15 +194,15 @@ impl ChatRequest {
     /// The bytes that decide the answer, the same for the same request however it was written.
     #[must_use]
     pub fn canonical(&self) -> Vec<u8> {
-        self.canonical_with(&self.messages)
+        self.frame(None)
     }
 
-    /// The same with other messages in place of its own, as a normalised key has.
+    /// The same without the text of the message at this place.
     #[must_use]
-    pub fn canonical_with(&self, messages: &[Message]) -> Vec<u8> {
+    pub fn frame(&self, blank: Option<usize>) -> Vec<u8> {
         let canonical = Canonical {
             model: &self.model,
-            messages,
+            messages: messages::Frame { messages: &self.messages, blank },
             tools: &self.tools,
             tool_choice: &self.tool_choice,
             parallel_tool_calls: self.parallel_tool_calls,
@@ -259,7 +261,7 @@ fn format(value: Option<Value>) -> Result<Format, Invalid> {
             let (Some(name), schema @ Value::Object(_)) = (part["name"].as_str(), &part["schema"]) else {
                 return Err(Invalid::wrong("response_format.json_schema", "an object with a name and a schema"));
             };
-            if let Err(error) = jsonschema::validator_for(schema) {
+            if let Err(error) = validator_of(schema) {
                 let message = format!("the schema can't be used: {error}");
                 return Err(Invalid::of("response_format.json_schema.schema", "invalid_schema", message));
             }

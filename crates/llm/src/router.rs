@@ -18,7 +18,6 @@ use crate::cache::flight::{Flights, Lost, Role};
 use crate::cache::{Cache, CacheKind, Entry, FlightKey, Hit, Keys};
 use crate::config::{AliasConfig, AliasKind, Config};
 use crate::failure::{Failure, Kind};
-use crate::format::Validators;
 use crate::meters::Meters;
 use crate::provenance::{Cached, Provenance, UsageSink};
 use crate::quota::Quota;
@@ -66,7 +65,6 @@ pub struct Router {
     clock: Arc<dyn Clock>,
     at_once: Arc<Semaphore>,
     meters: Meters,
-    validators: Validators,
     boot: u64,
     next_request: std::sync::atomic::AtomicU64,
 }
@@ -122,7 +120,6 @@ impl Router {
             cache: parts.cache,
             quota: parts.quota,
             flights: Flights::default(),
-            validators: Validators::default(),
             usage: parts.usage,
             clock: parts.clock,
             boot: rand::random(),
@@ -223,13 +220,13 @@ impl Router {
     fn run(
         self: &Arc<Self>,
         caller: &Caller,
-        alias: &AliasConfig,
+        alias: &Arc<AliasConfig>,
         body: Body,
         keys: Option<Arc<Keys>>,
         arrived: Instant,
         provenance: Box<Provenance>,
     ) -> Run {
-        Run::new(Arc::clone(self), caller.clone(), alias.clone(), body, keys, arrived, provenance)
+        Run::new(Arc::clone(self), caller.clone(), Arc::clone(alias), body, keys, arrived, provenance)
     }
 
     fn provenance(&self) -> Provenance {
@@ -241,7 +238,7 @@ impl Router {
         request.extras.priority.unwrap_or(USUAL_PRIORITY)
     }
 
-    fn admit(&self, model: &str, kind: AliasKind) -> Result<(&AliasConfig, OwnedSemaphorePermit), Failure> {
+    fn admit(&self, model: &str, kind: AliasKind) -> Result<(&Arc<AliasConfig>, OwnedSemaphorePermit), Failure> {
         let Some(alias) = self.config.alias(model, kind) else {
             let known: Vec<&str> =
                 self.config.aliases.values().filter(|a| a.kind == kind).map(|a| a.name.as_str()).collect();

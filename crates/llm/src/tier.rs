@@ -1,13 +1,14 @@
 //! One tier: a model at a provider, asked over HTTP, with its breaker, its queue and its bounds.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use domain::time::Clock;
-use reqwest::Response;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Request, Response, Url};
 use tokio::time::{Instant, timeout_at};
 
 use crate::adapter::{Call, ProviderLimits, Target};
@@ -35,7 +36,10 @@ pub struct Tier {
     /// Who may ask next; `None`: no bound.
     pub gate: Option<Arc<Gate>>,
     http: reqwest::Client,
-    auth: HeaderMap,
+    /// Where it is asked, by the paths of its dialect.
+    urls: BTreeMap<&'static str, Url>,
+    /// Headers of every call, the key among them.
+    headers: HeaderMap,
     bounds: Bounds,
     clock: Arc<dyn Clock>,
     latency: Mutex<Duration>,
@@ -61,14 +65,21 @@ impl Tier {
         http: reqwest::Client,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
-        let mut auth = HeaderMap::new();
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Access::Keyed(key) = &config.access {
             for (name, value) in config.adapter.auth(key.reveal()) {
                 let mut value = HeaderValue::from_str(&value)
                     .map_err(|_| format!("tier.{}: its key holds what can't stand in a header", config.name))?;
                 value.set_sensitive(true);
-                auth.insert(HeaderName::from_static(name), value);
+                headers.insert(HeaderName::from_static(name), value);
             }
+        }
+        let mut urls = BTreeMap::new();
+        for path in config.adapter.paths() {
+            let url = Url::parse(&format!("{}{path}", config.base_url))
+                .map_err(|error| format!("tier.{}: its base URL can't be used: {error}", config.name))?;
+            urls.insert(*path, url);
         }
         let gate = (config.slots > 0).then(|| {
             let settings = admission::Settings { slots: config.slots, queue: config.queue, ageing: config.ageing };
@@ -78,7 +89,8 @@ impl Tier {
             breaker: Arc::new(Breaker::new(breaker)),
             gate,
             http,
-            auth,
+            urls,
+            headers,
             bounds,
             clock,
             latency: Mutex::new(Duration::ZERO),
@@ -222,14 +234,13 @@ impl Tier {
 
     async fn send(&self, call: Call) -> Result<Response, Failure> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        let sent = self
-            .http
-            .post(format!("{}{}", self.config.base_url, call.path))
-            .headers(self.auth.clone())
-            .header(reqwest::header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .body(call.body)
-            .send()
-            .await;
+        let Some(url) = self.urls.get(call.path) else {
+            return Err(Failure::new(Kind::Internal, format!("{} is no path of its dialect", call.path)));
+        };
+        let mut request = Request::new(Method::POST, url.clone());
+        request.headers_mut().clone_from(&self.headers);
+        *request.body_mut() = Some(call.body.into());
+        let sent = self.http.execute(request).await;
         let response = sent.map_err(|error| transport(&error))?;
         if response.status().is_success() {
             return Ok(response);

@@ -14,7 +14,9 @@ use llm::router::Reply;
 use crate::site::Site;
 use crate::{sse, wire};
 
-/// Names of headers with what a caller tells the router.
+/// What a caller may tell the router, in headers whose names begin so.
+const PREFIX: &str = "x-swarm-";
+/// Names of these headers.
 const EXTRAS: &[&str] = &["priority", "tenant", "deadline-ms", "cache", "max-stale-s", "volatile", "correlation-id"];
 
 /// What the headers tell.
@@ -23,19 +25,14 @@ fn extras(headers: &HeaderMap) -> Result<Extras, Invalid> {
     if headers.get(header::CACHE_CONTROL).is_some_and(|value| value == "no-cache") {
         extras.set("cache", "refresh")?;
     }
-    let mut name = String::with_capacity(32);
-    for extra in EXTRAS {
-        name.clear();
-        name.push_str("x-swarm-");
-        name.push_str(extra);
-        if let Some(value) = headers.get(&name) {
-            let text = value.to_str().map_err(|_| Invalid {
-                message: format!("{name} must be plain text"),
-                param: Some(name.clone()),
-                code: "invalid_value",
-            })?;
-            extras.set(extra, text)?;
-        }
+    for (name, value) in headers {
+        let Some(extra) = name.as_str().strip_prefix(PREFIX).filter(|extra| EXTRAS.contains(extra)) else { continue };
+        let text = value.to_str().map_err(|_| Invalid {
+            message: format!("{name} must be plain text"),
+            param: Some(name.to_string()),
+            code: "invalid_value",
+        })?;
+        extras.set(extra, text)?;
     }
     Ok(extras)
 }

@@ -273,33 +273,45 @@ pub(crate) fn refused(status: StatusCode, code: &str, message: &str) -> Response
     (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
+/// Names of the headers that say where an answer came from.
+static REQUEST_ID: HeaderName = HeaderName::from_static("x-swarm-request-id");
+static TIER: HeaderName = HeaderName::from_static("x-swarm-tier");
+static MODEL: HeaderName = HeaderName::from_static("x-swarm-model");
+static ATTEMPTS: HeaderName = HeaderName::from_static("x-swarm-attempts");
+static CACHE: HeaderName = HeaderName::from_static("x-swarm-cache");
+static CACHE_AGE_S: HeaderName = HeaderName::from_static("x-swarm-cache-age-s");
+static STALE: HeaderName = HeaderName::from_static("x-swarm-stale");
+static DEGRADED: HeaderName = HeaderName::from_static("x-swarm-degraded");
+static COST_USD: HeaderName = HeaderName::from_static("x-swarm-cost-usd");
+
 /// Where the answer came from, as headers.
 pub(crate) fn mark(headers: &mut HeaderMap, provenance: &Provenance) {
-    let mut put = |name: &'static str, value: &str| {
+    headers.reserve(12);
+    let mut put = |name: &HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(HeaderName::from_static(name), value);
+            headers.insert(name, value);
         }
     };
-    put("x-swarm-request-id", &provenance.request_id);
+    put(&REQUEST_ID, &provenance.request_id);
     if let Some(tier) = &provenance.tier {
-        put("x-swarm-tier", tier);
-        put("x-swarm-model", &provenance.model);
+        put(&TIER, tier);
+        put(&MODEL, &provenance.model);
     }
     if !provenance.attempts.is_empty() {
-        put("x-swarm-attempts", &provenance.attempts_line());
+        put(&ATTEMPTS, &provenance.attempts_line());
     }
     match provenance.cached {
         Some(cached) => {
-            put("x-swarm-cache", cached.kind.word());
-            put("x-swarm-cache-age-s", &cached.age.as_secs().to_string());
+            put(&CACHE, cached.kind.word());
+            put(&CACHE_AGE_S, &cached.age.as_secs().to_string());
         }
-        None => put("x-swarm-cache", "none"),
+        None => put(&CACHE, "none"),
     }
     if provenance.is_stale() {
-        put("x-swarm-stale", "true");
+        put(&STALE, "true");
     }
     if provenance.degraded {
-        put("x-swarm-degraded", "true");
+        put(&DEGRADED, "true");
     }
-    put("x-swarm-cost-usd", &usd_text(provenance.cost_micros));
+    put(&COST_USD, &usd_text(provenance.cost_micros));
 }

@@ -22,6 +22,7 @@ use crate::answer::{Answer, Piece, ToolCall, Usage};
 use crate::failure::{Failure, Kind};
 use crate::request::{ChatRequest, Format, Message, Role};
 
+pub(super) const MESSAGES: &str = "/v1/messages";
 /// The header `anthropic-version`.
 pub(super) const VERSION: &str = "2023-06-01";
 /// What stands in for a mode of its own.
@@ -125,7 +126,7 @@ pub(super) fn chat(request: &ChatRequest, target: &Target<'_>, stream: bool) -> 
         output_config: output_config(request),
         stream,
     };
-    call("/v1/messages", &body)
+    call(MESSAGES, &body)
 }
 
 fn output_config(request: &ChatRequest) -> Option<OutputConfig<'_>> {

@@ -12,6 +12,9 @@ use crate::answer::{Answer, Embeddings, Finish, Piece, ToolCall, Usage};
 use crate::failure::{Failure, Kind};
 use crate::request::{ChatRequest, Format, Message, Role, Sampling};
 
+pub(super) const CHAT: &str = "/api/chat";
+pub(super) const EMBED: &str = "/api/embed";
+
 #[derive(Serialize)]
 struct Request<'a> {
     model: &'a str,
@@ -114,7 +117,7 @@ pub(super) fn chat(request: &ChatRequest, target: &Target<'_>, stream: bool) -> 
         },
         keep_alive: target.keep_alive,
     };
-    call("/api/chat", &body)
+    call(CHAT, &body)
 }
 
 /// Ollama knows `true`, `false` and three levels.
@@ -294,7 +297,7 @@ struct EmbedRequest<'a> {
 
 pub(super) fn embed(texts: &[String], target: &Target<'_>, dimensions: Option<u32>) -> Result<Call, Failure> {
     let Target { model, keep_alive, .. } = *target;
-    call("/api/embed", &EmbedRequest { model, input: texts, truncate: false, dimensions, keep_alive })
+    call(EMBED, &EmbedRequest { model, input: texts, truncate: false, dimensions, keep_alive })
 }
 
 #[derive(Deserialize)]

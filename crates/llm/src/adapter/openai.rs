@@ -11,6 +11,9 @@ use crate::answer::{Answer, Embeddings, Piece, ToolCall, Usage};
 use crate::failure::{Failure, Kind};
 use crate::request::{ChatRequest, Format, Message, Sampling};
 
+pub(super) const CHAT: &str = "/chat/completions";
+pub(super) const EMBEDDINGS: &str = "/embeddings";
+
 #[derive(Serialize)]
 struct Request<'a> {
     model: &'a str,
@@ -77,7 +80,7 @@ pub(super) fn chat(request: &ChatRequest, target: &Target<'_>, stream: bool) -> 
         // Asked for whether or not the client wants it: the accounts do.
         stream_options: stream.then_some(StreamOptions { include_usage: true }),
     };
-    call("/chat/completions", &body)
+    call(CHAT, &body)
 }
 
 #[derive(Deserialize)]
@@ -266,7 +269,7 @@ struct EmbedRequest<'a> {
 
 pub(super) fn embed(texts: &[String], target: &Target<'_>, dimensions: Option<u32>) -> Result<Call, Failure> {
     let body = EmbedRequest { model: target.model, input: texts, encoding_format: "float", dimensions };
-    call("/embeddings", &body)
+    call(EMBEDDINGS, &body)
 }
 
 #[derive(Deserialize)]

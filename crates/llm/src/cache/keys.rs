@@ -1,18 +1,20 @@
 //! The keys under which an answer may be found again. Pure.
 
+use std::sync::Arc;
+
 use sha2::{Digest as _, Sha256};
 
 use super::normal::normal;
 use super::wording::Wording;
-use crate::request::{CacheUse, ChatRequest, Message, Role, URGENT_PRIORITY};
+use crate::request::{CacheUse, ChatRequest, Role, URGENT_PRIORITY};
 
 /// A SHA-256.
 pub type Digest = [u8; 32];
 
 /// Tags that keep the kinds of keys apart. A change of what is hashed needs a new number: old entries are then never found.
-const EXACT: &[u8] = b"llm cache exact 1";
-const NORMALISED: &[u8] = b"llm cache normalised 1";
-const SEMANTIC: &[u8] = b"llm cache semantic 1";
+const EXACT: &[u8] = b"llm cache exact 2";
+const NORMALISED: &[u8] = b"llm cache normalised 2";
+const SEMANTIC: &[u8] = b"llm cache semantic 2";
 
 /// Above it a caller wants answers to differ.
 const HIGHEST_SEMANTIC_TEMPERATURE: f64 = 0.2;
@@ -36,7 +38,7 @@ pub struct SemanticKey {
     /// Everything that must be equal: the request without its user text, and the hard words of that text in their order.
     pub place: Digest,
     /// The words, for the similarity.
-    pub wording: Wording,
+    pub wording: Arc<Wording>,
 }
 
 /// What callers share one upstream call by. Urgent callers don't wait for the call of one who is not: that one may stand in
@@ -56,12 +58,14 @@ impl Keys {
             return None;
         }
         let scope = Scope::of(agent, request);
-        let exact = scope.digest(EXACT, &[&request.canonical()]);
-        let normal = Normal::of(request);
-        let normalised = normal
-            .as_ref()
-            .map(|normal| scope.digest(NORMALISED, &[&normal.names, &request.canonical_with(&normal.messages)]));
-        let semantic = normal.filter(|_| with_semantic).and_then(|normal| semantic(&scope, request, normal));
+        let said = request.messages.iter().rposition(|message| message.role == Role::User);
+        let frame = request.frame(said);
+        let said = said.and_then(|at| request.messages.get(at)).map(|message| message.content.as_str());
+        let exact = scope.digest(EXACT, &[&frame, said.unwrap_or_default().as_bytes()]);
+        let normal = said.and_then(|said| Normal::of(request, said));
+        let normalised =
+            normal.as_ref().map(|n| scope.digest(NORMALISED, &[n.names.as_bytes(), &frame, n.text.as_bytes()]));
+        let semantic = normal.filter(|_| with_semantic).and_then(|normal| semantic(&scope, request, &frame, &normal));
         Some(Self { exact, normalised, semantic, is_read: usage == CacheUse::Usual })
     }
 
@@ -73,22 +77,22 @@ impl Keys {
 }
 
 /// Who may see the answer.
-struct Scope {
-    agent: Vec<u8>,
-    tenant: Vec<u8>,
+struct Scope<'a> {
+    agent: &'a str,
+    /// Behind a mark: no tenant is not the tenant without a name.
+    tenant: Option<&'a str>,
 }
 
-impl Scope {
-    fn of(agent: &str, request: &ChatRequest) -> Self {
-        // No tenant is not the tenant without a name.
-        let tenant = request.extras.tenant.as_ref().map_or_else(Vec::new, |name| [b"=", name.as_bytes()].concat());
-        Self { agent: agent.as_bytes().to_vec(), tenant }
+impl<'a> Scope<'a> {
+    fn of(agent: &'a str, request: &'a ChatRequest) -> Self {
+        Self { agent, tenant: request.extras.tenant.as_deref() }
     }
 
     /// Each part behind its length, so that none can slide into the next.
     fn digest(&self, tag: &[u8], parts: &[&[u8]]) -> Digest {
         let mut hash = Sha256::new();
-        for part in [tag, &self.agent, &self.tenant].iter().chain(parts) {
+        let tenant: [&[u8]; 2] = [if self.tenant.is_some() { b"=" } else { b"" }, self.tenant.unwrap_or("").as_bytes()];
+        for part in [tag, self.agent.as_bytes(), tenant[0], tenant[1]].iter().chain(parts) {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
@@ -96,26 +100,20 @@ impl Scope {
     }
 }
 
-/// The messages with the last user message in its normal form.
+/// The last user message in its normal form.
 struct Normal {
-    messages: Vec<Message>,
-    /// Which of them.
-    at: usize,
+    text: String,
     /// The volatile names: part of the key, or a line that one caller meant would equal a line that another had blanked.
-    names: Vec<u8>,
+    names: String,
 }
 
 impl Normal {
-    fn of(request: &ChatRequest) -> Option<Self> {
-        let at = request.messages.iter().rposition(|message| message.role == Role::User)?;
+    fn of(request: &ChatRequest, said: &str) -> Option<Self> {
         let mut names: Vec<&str> = request.extras.volatile.iter().map(String::as_str).filter(|n| is_name(n)).collect();
         names.sort_unstable();
         names.dedup();
-        let mut messages = request.messages.clone();
-        let last = messages.get_mut(at)?;
-        last.content = normal(&last.content, &names)?;
         // Names have no comma.
-        Some(Self { messages, at, names: names.join(",").into_bytes() })
+        Some(Self { text: normal(said, &names)?, names: names.join(",") })
     }
 }
 
@@ -124,7 +122,7 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
 }
 
-fn semantic(scope: &Scope, request: &ChatRequest, mut normal: Normal) -> Option<SemanticKey> {
+fn semantic(scope: &Scope<'_>, request: &ChatRequest, frame: &[u8], normal: &Normal) -> Option<SemanticKey> {
     let is_single = match request.messages.as_slice() {
         [user] => user.role == Role::User,
         [system, user] => system.role == Role::System && user.role == Role::User,
@@ -134,8 +132,7 @@ fn semantic(scope: &Scope, request: &ChatRequest, mut normal: Normal) -> Option<
     if !is_single || !is_cool || !request.tools.is_empty() || request.tool_choice.is_some() {
         return None;
     }
-    let wording = Wording::of(&std::mem::take(&mut normal.messages.get_mut(normal.at)?.content))?;
-    let rest = request.canonical_with(&normal.messages);
-    let place = scope.digest(SEMANTIC, &[&normal.names, &rest, wording.hard().as_bytes()]);
+    let wording = Arc::new(Wording::of(&normal.text)?);
+    let place = scope.digest(SEMANTIC, &[normal.names.as_bytes(), frame, wording.hard().as_bytes()]);
     Some(SemanticKey { place, wording })
 }

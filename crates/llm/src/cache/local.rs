@@ -112,7 +112,7 @@ impl Local {
 
     pub(super) fn put_worded(&self, key: &SemanticKey, entry: Entry) {
         if let Some((kept, _)) = &self.by_wording {
-            kept.insert(key.place, Worded { wording: Arc::new(key.wording.clone()), entry });
+            kept.insert(key.place, Worded { wording: Arc::clone(&key.wording), entry });
         }
     }
 
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn wordings_are_bounded_by_number() {
         let local = Local::new(1, 1, Some((64, 0.9)));
-        let wording = Wording::of("what moved").unwrap();
+        let wording = Arc::new(Wording::of("what moved").unwrap());
         for n in 0..200_u8 {
             local.put_worded(&SemanticKey { place: [n; 32], wording: wording.clone() }, entry("x", UnixMs(0)));
         }
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn an_equal_place_alone_is_no_hit() {
         let local = Local::new(1, 1, Some((64, 0.92)));
-        let key = |text: &str| SemanticKey { place: [1; 32], wording: Wording::of(text).unwrap() };
+        let key = |text: &str| SemanticKey { place: [1; 32], wording: Arc::new(Wording::of(text).unwrap()) };
         local.put_worded(&key("what moved up"), entry("x", UnixMs(0)));
         assert!(local.get_worded(&key("What moved up?")).is_some());
         assert!(local.get_worded(&key("what moved down")).is_none());

@@ -7,6 +7,8 @@
 //! thanks at the end; contractions and British spelling are written out one way, and the case of the first word of a
 //! sentence counts only where that word could be a name. A text that quotes, or that holds data or code, has no soft words.
 
+use std::borrow::Cow;
+
 use super::features::Features;
 
 /// Longest text that is read, bytes.
@@ -15,10 +17,31 @@ const LONGEST_TEXT: usize = 2_048;
 const SOFT_WEIGHT: f64 = 0.25;
 
 /// Characters that quote, or that prose does not have: what stands between them may be meant word for word.
-const NOT_PROSE: &[char] = &[
-    '"', '\u{201c}', '\u{201d}', '\u{201e}', '\u{201f}', '\u{ab}', '\u{bb}', '\u{2039}', '\u{203a}', '\u{2018}', '`',
-    '{', '}', '[', ']', '<', '>', '\\', '|', '\t', '\r',
-];
+const fn is_not_prose(c: char) -> bool {
+    matches!(
+        c,
+        '"' | '\u{201c}'
+            | '\u{201d}'
+            | '\u{201e}'
+            | '\u{201f}'
+            | '\u{ab}'
+            | '\u{bb}'
+            | '\u{2039}'
+            | '\u{203a}'
+            | '\u{2018}'
+            | '`'
+            | '{'
+            | '}'
+            | '['
+            | ']'
+            | '<'
+            | '>'
+            | '\\'
+            | '|'
+            | '\t'
+            | '\r'
+    )
+}
 
 /// Words of asking.
 const ASKING: &[&str] = &[
@@ -91,10 +114,13 @@ const SAME: &[(&str, &str)] = &[
 ];
 
 /// A question, read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wording {
     hard: String,
-    features: Features,
+    /// All words, soft ones too. A word has no space in it; a line's end is a word of its own.
+    said: String,
+    /// Which of them are soft.
+    soft: Vec<usize>,
 }
 
 impl Wording {
@@ -102,7 +128,7 @@ impl Wording {
     #[must_use]
     pub fn of(text: &str) -> Option<Self> {
         let is_wide = text.contains("  ") || text.contains("\n ") || text.starts_with(' ');
-        if text.is_empty() || text.len() > LONGEST_TEXT || is_wide || text.contains(NOT_PROSE) || quotes(text) {
+        if text.is_empty() || text.len() > LONGEST_TEXT || is_wide || text.contains(is_not_prose) || quotes(text) {
             return None;
         }
         let mut words = split(text);
@@ -112,12 +138,9 @@ impl Wording {
         words = write_out(words);
         soften(&mut words);
         drop_question_mark(&mut words);
-        let hard: Vec<&str> = words.iter().filter(|word| !word.is_soft).map(|word| word.text.as_str()).collect();
-        // Words have no space in them; a line's end is a word of its own.
-        let hard = hard.join(" ");
-        let weight = |word: &Word| if word.is_soft { SOFT_WEIGHT } else { 1.0 };
-        let features = Features::of(words.iter().map(|word| (word.text.as_str(), weight(word))));
-        (!hard.is_empty()).then_some(Self { hard, features })
+        let hard = joined(words.iter().filter(|word| !word.is_soft));
+        let soft = words.iter().enumerate().filter(|(_, word)| word.is_soft).map(|(at, _)| at).collect();
+        (!hard.is_empty()).then(|| Self { hard, said: joined(words.iter()), soft })
     }
 
     /// The words that must be equal.
@@ -129,19 +152,35 @@ impl Wording {
     /// How alike two wordings are, soft words too: a short question under much politeness is left alone.
     #[must_use]
     pub fn similarity(&self, other: &Self) -> f64 {
-        self.features.cosine(&other.features)
+        if self == other { 1.0 } else { self.features().cosine(&other.features()) }
     }
+
+    fn features(&self) -> Features {
+        let weight = |at: usize| if self.soft.contains(&at) { SOFT_WEIGHT } else { 1.0 };
+        Features::of(self.said.split(' ').enumerate().map(|(at, word)| (word, weight(at))))
+    }
+}
+
+fn joined<'a>(words: impl Iterator<Item = &'a Word<'a>>) -> String {
+    let mut text = String::new();
+    for word in words {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(&word.text);
+    }
+    text
 }
 
 /// One word with the punctuation that touches it.
 #[derive(Debug, Clone)]
-struct Word {
-    text: String,
+struct Word<'a> {
+    text: Cow<'a, str>,
     begins_sentence: bool,
     is_soft: bool,
 }
 
-impl Word {
+impl Word<'_> {
     /// Without a comma or the end of a greeting behind it.
     fn core(&self) -> &str {
         self.text.trim_end_matches([',', '!'])
@@ -150,24 +189,24 @@ impl Word {
 
 /// An apostrophe that does not stand between two letters may be a quote.
 fn quotes(text: &str) -> bool {
-    let chars: Vec<char> = text.chars().collect();
-    let is_letter = |at: Option<usize>| at.and_then(|at| chars.get(at)).is_some_and(|c| c.is_alphabetic());
-    chars.iter().enumerate().any(|(at, c)| {
-        matches!(c, '\'' | '\u{2019}') && !(is_letter(at.checked_sub(1)) && is_letter(at.checked_add(1)))
+    let is_letter = |c: Option<char>| c.is_some_and(char::is_alphabetic);
+    text.match_indices(['\'', '\u{2019}']).any(|(at, mark)| {
+        let (before, rest) = text.split_at(at);
+        !(is_letter(before.chars().next_back()) && is_letter(rest.chars().nth(mark.chars().count())))
     })
 }
 
 /// Words, and the ends of lines as words. Only a space divides: what looks like one is part of a word.
-fn split(text: &str) -> Vec<Word> {
-    let mut words = Vec::new();
+fn split(text: &str) -> Vec<Word<'_>> {
+    let mut words = Vec::with_capacity(text.len() / 4);
     let mut begins_sentence = true;
     for (at, line) in text.split('\n').enumerate() {
         if at > 0 {
-            words.push(Word { text: "\n".to_owned(), begins_sentence: false, is_soft: false });
+            words.push(Word { text: Cow::Borrowed("\n"), begins_sentence: false, is_soft: false });
             begins_sentence = true;
         }
         for word in line.split(' ').filter(|word| !word.is_empty()) {
-            words.push(Word { text: word.to_owned(), begins_sentence, is_soft: false });
+            words.push(Word { text: Cow::Borrowed(word), begins_sentence, is_soft: false });
             begins_sentence = word.ends_with(['.', '!', '?']);
         }
     }
@@ -175,28 +214,31 @@ fn split(text: &str) -> Vec<Word> {
 }
 
 /// Drops one of these marks behind a letter, a digit or a percent sign; whether it was there.
-fn drop_end(text: &mut String, marks: &[char]) -> bool {
+fn drop_end(text: &mut Cow<'_, str>, marks: &[char]) -> bool {
     let is_word = |rest: &&str| rest.ends_with(|c: char| c.is_alphanumeric() || c == '%');
     let rest = text.strip_suffix(marks).filter(is_word).map(str::len);
     if let Some(length) = rest {
-        text.truncate(length);
+        match text {
+            Cow::Borrowed(text) => *text = text.split_at(length).0,
+            Cow::Owned(text) => text.truncate(length),
+        }
     }
     rest.is_some()
 }
 
 /// Drops the mark at the end of a question that its first word shows to be one.
-fn drop_question_mark(words: &mut [Word]) {
+fn drop_question_mark(words: &mut [Word<'_>]) {
     let Some(last) = words.iter().rposition(|word| !word.is_soft) else { return };
     let said = words.get(..=last).unwrap_or_default();
     let begin = said.iter().rposition(|word| word.begins_sentence).unwrap_or(0);
-    let first = said.iter().skip(begin).find(|word| !word.is_soft).map_or("", |word| word.text.as_str());
+    let first = said.iter().skip(begin).find(|word| !word.is_soft).map_or("", |word| &*word.text);
     if QUESTION.contains(&first) || ASKING.contains(&first) {
         drop_end(&mut words[last].text, &['?']);
     }
 }
 
 /// Lowers the first word of a sentence where it can be no name, and writes contractions and spellings one way.
-fn write_out(words: Vec<Word>) -> Vec<Word> {
+fn write_out(words: Vec<Word<'_>>) -> Vec<Word<'_>> {
     let mut out = Vec::with_capacity(words.len());
     for mut word in words {
         let is_known = |word: &str| {
@@ -209,7 +251,7 @@ fn write_out(words: Vec<Word>) -> Vec<Word> {
             // "What", but not "WHAT": capitals all through may be a symbol.
             let is_usual = capital.chain(lower.chars().skip(1)).eq(word.text.chars());
             if is_usual && is_known(&lower) {
-                word.text = lower;
+                word.text = Cow::Owned(lower);
             }
         }
         match same(&word.text) {
@@ -217,7 +259,7 @@ fn write_out(words: Vec<Word>) -> Vec<Word> {
             Some(one_way) => {
                 for (at, text) in one_way.split(' ').enumerate() {
                     let begins_sentence = word.begins_sentence && at == 0;
-                    out.push(Word { text: text.to_owned(), begins_sentence, is_soft: false });
+                    out.push(Word { text: Cow::Borrowed(text), begins_sentence, is_soft: false });
                 }
             }
         }
@@ -226,28 +268,29 @@ fn write_out(words: Vec<Word>) -> Vec<Word> {
 }
 
 fn same(word: &str) -> Option<&'static str> {
-    let straight = word.replace('\u{2019}', "'");
+    let straight =
+        if word.contains('\u{2019}') { Cow::Owned(word.replace('\u{2019}', "'")) } else { Cow::Borrowed(word) };
     SAME.iter().find(|(other, _)| *other == straight).map(|(_, one_way)| *one_way)
 }
 
 /// Marks the words that say nothing.
-fn soften(words: &mut [Word]) {
+fn soften(words: &mut [Word<'_>]) {
     let begin = soft_beginning(words);
     for word in words.iter_mut().take(begin) {
         word.is_soft = true;
     }
     soft_end(words, begin);
     for at in 0..words.len() {
-        let is_before_plain = words.get(at + 1).is_some_and(|next| PLAIN.contains(&next.text.as_str()));
-        if words[at].text == "the" && is_before_plain {
+        let is_before_plain = || words.get(at + 1).is_some_and(|next| PLAIN.contains(&&*next.text));
+        if words[at].text == "the" && is_before_plain() {
             words[at].is_soft = true;
         }
     }
 }
 
 /// How many words at the beginning say nothing.
-fn soft_beginning(words: &[Word]) -> usize {
-    let text = |at: usize| words.get(at).map_or("", |word| word.text.as_str());
+fn soft_beginning(words: &[Word<'_>]) -> usize {
+    let text = |at: usize| words.get(at).map_or("", |word| &*word.text);
     let core = |at: usize| words.get(at).map_or("", Word::core);
     let mut at = 0;
     // A greeting is one only with its comma: "hi" alone may be the text.
@@ -269,11 +312,11 @@ fn soft_beginning(words: &[Word]) -> usize {
 }
 
 /// Marks "please" and thanks behind a comma or a sentence at the end, and drops that comma.
-fn soft_end(words: &mut [Word], begin: usize) {
-    let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
-    let polite = match texts.as_slice() {
-        [.., "thank", "you"] | [.., "Thank", "you"] => 2,
-        [.., "please" | "thanks" | "Thanks"] => 1,
+fn soft_end(words: &mut [Word<'_>], begin: usize) {
+    let text = |back: usize| words.len().checked_sub(back).and_then(|at| words.get(at)).map_or("", |word| &*word.text);
+    let polite = match (text(2), text(1)) {
+        ("thank" | "Thank", "you") => 2,
+        (_, "please" | "thanks" | "Thanks") => 1,
         _ => return,
     };
     let Some(before) = words.len().checked_sub(polite + 1).filter(|before| *before >= begin) else { return };

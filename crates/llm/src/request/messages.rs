@@ -70,6 +70,33 @@ impl Message {
     }
 }
 
+/// Messages, one of them without its text.
+pub(super) struct Frame<'a> {
+    pub(super) messages: &'a [Message],
+    pub(super) blank: Option<usize>,
+}
+
+impl Serialize for Frame<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Shown<'a> {
+            role: Role,
+            content: &'a str,
+            name: Option<&'a str>,
+            #[serde(skip_serializing_if = "<[ToolCall]>::is_empty", serialize_with = "calls")]
+            tool_calls: &'a [ToolCall],
+            tool_call_id: Option<&'a str>,
+        }
+        serializer.collect_seq(self.messages.iter().enumerate().map(|(at, message)| Shown {
+            role: message.role,
+            content: if self.blank == Some(at) { "" } else { &message.content },
+            name: message.name.as_deref(),
+            tool_calls: &message.tool_calls,
+            tool_call_id: message.tool_call_id.as_deref(),
+        }))
+    }
+}
+
 pub(super) fn read(value: Option<Value>, most: usize) -> Result<Vec<Message>, Invalid> {
     let Some(Value::Array(list)) = value else { return Err(Invalid::wrong("messages", "a list of messages")) };
     if list.is_empty() || list.len() > most {

@@ -11,7 +11,7 @@ use crate::admission::Slot;
 use crate::answer::{Answer, Embeddings, estimated_tokens};
 use crate::breaker::Pass;
 use crate::failure::{Failure, Kind};
-use crate::format::{Validators, check_format};
+use crate::format::check_format;
 use crate::live::Live;
 use crate::quota::{Ask, Refused, Reservation};
 use crate::request::ChatRequest;
@@ -39,7 +39,7 @@ pub(super) struct Times {
 }
 
 /// A whole answer.
-pub(super) struct Whole<'a>(pub &'a ChatRequest, pub &'a Validators);
+pub(super) struct Whole<'a>(pub &'a ChatRequest);
 /// An answer in pieces, from its first content on.
 pub(super) struct Pieces<'a>(pub &'a ChatRequest);
 /// Vectors of texts.
@@ -50,7 +50,7 @@ impl Want for Whole<'_> {
 
     async fn ask(&self, tier: &Tier, times: Times) -> Result<(Answer, ProviderLimits), Failure> {
         let (answer, limits) = tier.whole(self.0, times.until).await?;
-        check_format(self.0, &answer, self.1.of(&self.0.format)?.as_deref())?;
+        check_format(self.0, &answer)?;
         Ok((answer, limits))
     }
 }

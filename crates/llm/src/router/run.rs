@@ -42,7 +42,7 @@ impl Body {
 pub(super) struct Run {
     pub router: Arc<Router>,
     pub caller: Caller,
-    pub alias: AliasConfig,
+    pub alias: Arc<AliasConfig>,
     pub body: Body,
     pub keys: Option<Arc<Keys>>,
     pub arrived: Instant,
@@ -65,7 +65,7 @@ impl Run {
     pub(super) fn new(
         router: Arc<Router>,
         caller: Caller,
-        alias: AliasConfig,
+        alias: Arc<AliasConfig>,
         body: Body,
         keys: Option<Arc<Keys>>,
         arrived: Instant,
@@ -101,8 +101,7 @@ impl Run {
 
     /// A whole answer, whoever gives it.
     pub(super) async fn whole(mut self, request: Arc<ChatRequest>) -> Landed {
-        let router = Arc::clone(&self.router);
-        match self.walk(&Whole(&request, &router.validators)).await {
+        match self.walk(&Whole(&request)).await {
             Ok(taken) => Ok(self.settle(taken)),
             Err(without) => self.landed_without(without),
         }
@@ -193,14 +192,14 @@ impl Run {
         again.stream = false;
         again.extras.priority = Some(0);
         let request = Arc::new(again);
-        let mut alias = self.alias.clone();
+        let mut alias = AliasConfig::clone(&self.alias);
         alias.tiers.retain(|name| self.router.tiers.get(name).is_some_and(|tier| !tier.config.paid));
         let body = Body::Chat(Arc::clone(&request));
         let router = Arc::clone(&self.router);
         let run = Self::new(
             Arc::clone(&router),
             self.caller.clone(),
-            alias,
+            Arc::new(alias),
             body,
             None,
             Instant::now(),

@@ -98,9 +98,7 @@ impl Streaming {
         let Some(answer) = self.live.collector().answer(self.prompt_tokens()) else {
             return Err(self.broke(Failure::new(Kind::Cut, "a stream that ended without its end")));
         };
-        let checked = self.run.router.validators.of(&self.request.format);
-        let checked = checked.and_then(|validator| check_format(&self.request, &answer, validator.as_deref()));
-        if let Err(failure) = checked {
+        if let Err(failure) = check_format(&self.request, &answer) {
             return Err(self.broke(failure));
         }
         self.is_over = true;

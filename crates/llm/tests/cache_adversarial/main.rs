@@ -363,10 +363,10 @@ fn normal_identity(agent: &str, request: &ChatRequest) -> Option<Identity> {
     let mut names = request.extras.volatile.clone();
     names.sort();
     let borrowed: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut messages = request.messages.clone();
-    let last = messages.last_mut().unwrap();
+    let mut plain = request.clone();
+    let last = plain.messages.last_mut().unwrap();
     last.content = normal(&last.content, &borrowed)?;
-    Some((agent.to_owned(), request.extras.tenant.clone(), names, request.canonical_with(&messages)))
+    Some((agent.to_owned(), request.extras.tenant.clone(), names, plain.canonical()))
 }
 
 /// Words of each line, without what a line's end may lose.
