@@ -1,17 +1,40 @@
 //! Free loopback ports, and ports that stay the same over restarts.
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::ServersError;
 
-/// A loopback port nobody listens on right now. Between this answer and its use somebody else may take it: starters try
-/// again with another one.
+/// Lowest port that is given away: below are those that well-known services listen on.
+const LOWEST: u16 = 20_000;
+/// How many ports are tried before the system is asked for any.
+const TRIES: u32 = 1_000;
+
+/// Ports of this process, each with the lock that says so to other processes; the system takes the locks back when it ends.
+static RESERVED: Mutex<BTreeMap<u16, File>> = Mutex::new(BTreeMap::new());
+
+/// A loopback port nobody listens on, that no other process which asks here is given while this one lives.
+///
+/// It lies below the ports that the system gives to outgoing connections: one of those may be taken by any connection between this
+/// answer and its use, or while the service that listened there is started again, and a long one keeps it.
 ///
 /// # Errors
 /// When the machine has no free port.
 pub fn free_port() -> Result<u16, ServersError> {
+    let range = LOWEST..lowest_outgoing();
+    let mut random = RandomState::new().build_hasher().finish();
+    for _ in 0..if range.len() < 1_000 { 0 } else { TRIES } {
+        let port = range.start + u16::try_from(random % range.len() as u64).unwrap_or(0);
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407).rotate_left(32);
+        let is_ours = reserved().contains_key(&port);
+        if !is_ours && is_free(port) && reserve(port) {
+            return Ok(port);
+        }
+    }
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|listener| listener.local_addr())
         .map(|address| address.port())
@@ -22,6 +45,32 @@ pub fn free_port() -> Result<u16, ServersError> {
 #[must_use]
 pub fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
+
+fn reserved() -> MutexGuard<'static, BTreeMap<u16, File>> {
+    RESERVED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps a port for this process; false when another one has it. Where no lock can be made nobody is kept out.
+fn reserve(port: u16) -> bool {
+    let mut reserved = reserved();
+    if reserved.contains_key(&port) {
+        return true;
+    }
+    let folder = std::env::temp_dir().join(format!("swarm-ports-{}", nix::unistd::getuid()));
+    let opened = std::fs::create_dir_all(&folder).and_then(|()| File::create(folder.join(port.to_string())));
+    let Ok(file) = opened else { return true };
+    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        return false;
+    }
+    reserved.insert(port, file);
+    true
+}
+
+/// Where the ports of outgoing connections begin; Linux' usual value where the system does not say.
+fn lowest_outgoing() -> u16 {
+    let told = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    told.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(32_768)
 }
 
 /// Ports by name, kept in a file, so that a second start listens where the first did.
@@ -46,6 +95,7 @@ impl StablePorts {
     pub fn get(&mut self, name: &str) -> Result<u16, ServersError> {
         if let Some(&port) = self.ports.get(name)
             && is_free(port)
+            && reserve(port)
         {
             return Ok(port);
         }
@@ -79,6 +129,21 @@ impl StablePorts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_given_once_and_never_one_of_those_for_outgoing_connections() {
+        let ports: Vec<u16> = (0..200).map(|_| free_port().unwrap()).collect();
+        let different: std::collections::BTreeSet<_> = ports.iter().collect();
+        assert_eq!(different.len(), ports.len());
+        assert!(ports.iter().all(|port| (LOWEST..lowest_outgoing()).contains(port)), "{ports:?}");
+        // Another process has a file of its own open.
+        let folder = std::env::temp_dir().join(format!("swarm-ports-{}", nix::unistd::getuid()));
+        let others = File::open(folder.join(ports[0].to_string())).unwrap();
+        assert!(matches!(others.try_lock(), Err(TryLockError::WouldBlock)));
+        reserved().remove(&ports[0]);
+        others.try_lock().unwrap();
+        assert!(!reserve(ports[0]), "what another process has is not taken");
+    }
 
     #[test]
     fn a_port_stays_the_same_while_it_is_free_and_moves_when_it_is_taken() {

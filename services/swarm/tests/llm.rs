@@ -45,6 +45,7 @@ async fn the_router_alone_answers_at_the_address_and_by_the_key_that_it_names() 
     let text = read_to_string(&told).unwrap();
     let key_file = text.lines().find_map(|line| line.strip_prefix("the operator's key is in ")).expect(&text);
     let key = read_to_string(key_file).unwrap();
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let http = reqwest::Client::new();
     let body = json!({ "model": "trading-llm", "messages": [{ "role": "user", "content": "who answers?" }] });
     let asked = http.post(format!("{address}/v1/chat/completions")).bearer_auth(key.trim()).json(&body);

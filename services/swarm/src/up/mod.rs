@@ -254,13 +254,22 @@ async fn ready(
         }
         if Instant::now() > deadline {
             let waiting = report::not_ready(&status);
+            let words: String =
+                report::unready(&status).filter_map(|(agent, _)| last_words(&house.log(agent))).collect();
             return Err(UpError::NotReady(format!(
-                "not ready after {} s: {waiting}; see {}",
+                "not ready after {} s: {waiting}; see {}{words}",
                 READY_WITHIN.as_secs(),
                 house.log("supervisor").parent().unwrap_or(Path::new(".")).display()
             )));
         }
     }
+}
+
+/// The last line of a log, on a line of its own behind the log's name.
+fn last_words(log: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(log).ok()?;
+    let last = text.lines().rfind(|line| !line.trim().is_empty())?;
+    Some(format!("\n{}: {last}", log.file_name()?.to_string_lossy()))
 }
 
 /// Two swarms on one folder would share a ledger and fight over its files.

@@ -29,16 +29,19 @@ pub(super) fn is_ready(status: &Value) -> bool {
 
 /// What is still waited for.
 pub(super) fn not_ready(status: &Value) -> String {
-    let waiting: Vec<String> = rows(&status["agents"])
-        .iter()
-        .filter(|a| !matches!(a["verdict"].as_str(), Some("healthy" | "busy")))
-        .map(|a| format!("{} is {}", a["agent"].as_str().unwrap_or("?"), a["verdict"].as_str().unwrap_or("?")))
-        .collect();
+    let waiting: Vec<String> = unready(status).map(|(agent, verdict)| format!("{agent} is {verdict}")).collect();
     match (status.is_null(), waiting.is_empty()) {
         (true, _) => "the supervisor does not answer".to_owned(),
         (false, true) => "no price yet".to_owned(),
         (false, false) => waiting.join(", "),
     }
+}
+
+/// Agents that are not well, and what they are.
+pub(super) fn unready(status: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let all = rows(&status["agents"]).iter();
+    let all = all.map(|a| (a["agent"].as_str().unwrap_or("?"), a["verdict"].as_str().unwrap_or("?")));
+    all.filter(|(_, verdict)| !matches!(*verdict, "healthy" | "busy"))
 }
 
 /// Resident and proportional memory of a process in bytes, from /proc/<pid>/smaps_rollup.
