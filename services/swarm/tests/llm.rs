@@ -29,6 +29,7 @@ impl Drop for Served {
 #[tokio::test]
 async fn the_router_alone_answers_at_the_address_and_by_the_key_that_it_names() {
     let provider = Provider::start(Dialect::OpenAi).await;
+    provider.expect_key(None);
     provider.answer_with("by the local tier");
     let folder = fresh_folder("llm-serve");
     let (ready_file, told) = (folder.join("ready"), folder.join("told"));

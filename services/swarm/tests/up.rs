@@ -65,9 +65,9 @@ fn a_killed_supervisor_is_started_again_and_adopts_the_same_processes() {
             .collect()
     };
     let mut status = Value::Null;
-    wait_until_blocking(Duration::from_secs(30), "nine agents and the gateway heard by a new supervisor", || {
+    wait_until_blocking(Duration::from_secs(30), "all eleven processes heard by a new supervisor", || {
         status = up.ask(&["status"]);
-        adopted(&status).len() == 10 && status["supervisor_pid"] != before["supervisor"]
+        adopted(&status).len() == 11 && status["supervisor_pid"] != before["supervisor"]
     });
     for (agent, pid) in adopted(&status) {
         assert_eq!(before[&agent], pid, "{agent} was started again");

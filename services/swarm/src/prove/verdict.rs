@@ -291,9 +291,18 @@ fn figure(row: &Value) -> Option<Told> {
     Some(Told {
         name: format!("bench-{}", row["part"].as_str().unwrap_or("?")),
         claim: row["name"].as_str()?.to_owned(),
-        outcome: Ok(format!("{value:.1} {unit}{ratio}; target {target}: {word}{noise}")),
+        outcome: Ok(format!("{} {unit}{ratio}; target {target}: {word}{noise}", measured(value))),
         met: Some(met),
     })
+}
+
+/// A figure with the digits that say something: a twentieth of a millisecond is not 0.0.
+fn measured(value: f64) -> String {
+    match value.abs() {
+        small if small < 1.0 => format!("{value:.3}"),
+        middle if middle < 1_000.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
 }
 
 #[cfg(test)]
@@ -447,6 +456,7 @@ mod tests {
         assert_eq!(failures(&told), [""; 0]);
         assert_eq!(told.iter().filter_map(|told| told.met).collect::<Vec<_>>(), [false, true]);
         assert!(told[1].outcome.as_ref().unwrap().contains("at most 5.0: MISSED, strangers took 20 %"), "{told:?}");
+        assert_eq!([0.0531, 7.0, 19_118.46].map(measured), ["0.053", "7.0", "19118"]);
         assert_eq!(failures(&bench(&ended(70, json!({ "figures": [row(true)] })))), ["bench"], "could not measure");
     }
 }
