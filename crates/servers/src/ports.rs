@@ -1,9 +1,11 @@
 //! Free loopback ports, and ports that stay the same over restarts.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -57,14 +59,32 @@ fn reserve(port: u16) -> bool {
     if reserved.contains_key(&port) {
         return true;
     }
-    let folder = std::env::temp_dir().join(format!("swarm-ports-{}", nix::unistd::getuid()));
-    let opened = std::fs::create_dir_all(&folder).and_then(|()| File::create(folder.join(port.to_string())));
-    let Ok(file) = opened else { return true };
+    let Ok(file) = lock_file(&lock_folder(), port) else { return true };
     if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
         return false;
     }
     reserved.insert(port, file);
     true
+}
+
+fn lock_folder() -> PathBuf {
+    std::env::temp_dir().join(format!("swarm-ports-{}", nix::unistd::getuid()))
+}
+
+/// The file whose lock stands for a port. Everybody may write beside this folder, and may have made it first: one that is not ours
+/// is left alone, no link is followed, and nothing that is there is emptied.
+fn lock_file(folder: &Path, port: u16) -> std::io::Result<File> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let found = std::fs::symlink_metadata(folder)?;
+    if !found.is_dir() || found.uid() != nix::unistd::getuid().as_raw() || found.mode() & 0o022 != 0 {
+        return Err(ErrorKind::PermissionDenied.into());
+    }
+    let mut open = File::options();
+    open.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    open.open(folder.join(port.to_string()))
 }
 
 /// Where the ports of outgoing connections begin; Linux' usual value where the system does not say.
@@ -128,6 +148,8 @@ impl StablePorts {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -137,12 +159,29 @@ mod tests {
         assert_eq!(different.len(), ports.len());
         assert!(ports.iter().all(|port| (LOWEST..lowest_outgoing()).contains(port)), "{ports:?}");
         // Another process has a file of its own open.
-        let folder = std::env::temp_dir().join(format!("swarm-ports-{}", nix::unistd::getuid()));
-        let others = File::open(folder.join(ports[0].to_string())).unwrap();
+        let others = File::open(lock_folder().join(ports[0].to_string())).unwrap();
         assert!(matches!(others.try_lock(), Err(TryLockError::WouldBlock)));
         reserved().remove(&ports[0]);
         others.try_lock().unwrap();
         assert!(!reserve(ports[0]), "what another process has is not taken");
+    }
+
+    #[test]
+    fn a_folder_that_somebody_else_prepared_harms_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (locks, victim) = (folder.path().join("locks"), folder.path().join("victim"));
+        std::fs::write(&victim, "kept").unwrap();
+        drop(lock_file(&locks, 1).unwrap());
+        std::os::unix::fs::symlink(&victim, locks.join("2")).unwrap();
+        assert!(lock_file(&locks, 2).is_err(), "a link is not followed");
+        std::fs::write(locks.join("3"), "kept").unwrap();
+        drop(lock_file(&locks, 3).unwrap());
+        assert_eq!(std::fs::read_to_string(locks.join("3")).unwrap(), "kept");
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "kept");
+        std::os::unix::fs::symlink(&locks, folder.path().join("link")).unwrap();
+        assert!(lock_file(&folder.path().join("link"), 4).is_err(), "the folder is no link either");
+        std::fs::set_permissions(&locks, std::fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(lock_file(&locks, 5).is_err(), "nor one that others may write to");
     }
 
     #[test]
