@@ -27,12 +27,15 @@ fn extras(headers: &HeaderMap) -> Result<Extras, Invalid> {
     }
     for (name, value) in headers {
         let Some(extra) = name.as_str().strip_prefix(PREFIX).filter(|extra| EXTRAS.contains(extra)) else { continue };
-        let text = value.to_str().map_err(|_| Invalid {
-            message: format!("{name} must be plain text"),
-            param: Some(name.to_string()),
-            code: "invalid_value",
-        })?;
-        extras.set(extra, text)?;
+        let wrong = |what: &str| {
+            let message = format!("{name} must be {what}");
+            Invalid { message, param: Some(name.to_string()), code: "invalid_value" }
+        };
+        // Of two tenants, none is the one that is meant.
+        if headers.get_all(name).iter().nth(1).is_some() {
+            return Err(wrong("said once"));
+        }
+        extras.set(extra, value.to_str().map_err(|_| wrong("plain text"))?)?;
     }
     Ok(extras)
 }
@@ -129,4 +132,32 @@ pub(crate) async fn embeddings(
     };
     wire::mark(response.headers_mut(), &provenance);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(lines: &[(&'static str, &[u8])]) -> Result<Extras, Invalid> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, HeaderValue::from_bytes(value).unwrap());
+        }
+        extras(&headers)
+    }
+
+    #[test]
+    fn headers_are_read_once_each_and_strangers_are_left_alone() {
+        let extras = told(&[("x-swarm-tenant", b"alice"), ("x-swarm-other", b"x"), ("tenant", b"bob")]).unwrap();
+        assert_eq!((extras.tenant.as_deref(), extras.priority), (Some("alice"), None));
+        let twice: [&[(&'static str, &[u8])]; 2] = [
+            &[("x-swarm-tenant", b"alice"), ("x-swarm-tenant", b"bob")],
+            &[("x-swarm-priority", b"9"), ("x-swarm-priority", b"9")],
+        ];
+        for lines in twice {
+            assert!(told(lines).unwrap_err().message.ends_with("must be said once"));
+        }
+        assert!(told(&[("x-swarm-tenant", b"\xff")]).unwrap_err().message.ends_with("plain text"));
+        assert!(told(&[("x-swarm-priority", b"10")]).is_err());
+    }
 }
