@@ -6,7 +6,7 @@ use ed25519_dalek::{SigningKey, VerifyingKey};
 use rails::limits::Limits;
 use rails::signature::parse_private_key;
 
-use crate::lifecycle::Plan;
+use crate::lifecycle::{Plan, Settings, settings};
 
 /// What the supervisor is started with.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct Config {
     pub house: Limits,
     /// Which processes to run.
     pub plan: Plan,
+    /// What each of them may use.
+    pub agents: Settings,
     /// Signs audit heads.
     pub anchor_key: SigningKey,
     /// Public keys that earlier heads may be signed with.
@@ -43,15 +45,25 @@ pub fn load(
     let plan = read("SWARM_PLAN", plan)
         .and_then(|text| serde_json::from_str::<Plan>(&text).map_err(|error| format!("SWARM_PLAN: {error}")))
         .map_err(|fault| faults.push(fault));
+    let agents_file = config_dir.join(settings::FILE);
+    let agents = plan.as_ref().map_err(|&()| ()).and_then(|plan| {
+        let names: Vec<String> = plan.agents.iter().map(|agent| agent.name.clone()).collect();
+        let text = read("SWARM_CONFIG_DIR", Some(&agents_file)).map_err(|fault| vec![fault]);
+        text.and_then(|text| {
+            let named = |fault| format!("{}: {fault}", agents_file.display());
+            Settings::parse(&text, &names).map_err(|found| found.into_iter().map(named).collect())
+        })
+        .map_err(|found: Vec<String>| faults.extend(found))
+    });
     let key = read("SWARM_ANCHOR_KEY_FILE", key)
         .and_then(|text| parse_private_key(&text).map_err(|error| format!("SWARM_ANCHOR_KEY_FILE: {error}")))
         .map_err(|fault| faults.push(fault));
     let old_keys = public_keys
         .map_or(Ok(Vec::new()), crate::anchors::read_keys)
         .map_err(|error| faults.push(format!("SWARM_ANCHOR_PUBLIC_KEYS_FILE: {error}")));
-    match (house, plan, key, old_keys) {
-        (Ok(house), Ok(plan), Ok(anchor_key), Ok(old_anchor_keys)) => {
-            Ok(Config { house, plan, anchor_key, old_anchor_keys })
+    match (house, plan, agents, key, old_keys) {
+        (Ok(house), Ok(plan), Ok(agents), Ok(anchor_key), Ok(old_anchor_keys)) => {
+            Ok(Config { house, plan, agents, anchor_key, old_anchor_keys })
         }
         _ => Err(faults),
     }

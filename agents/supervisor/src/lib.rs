@@ -62,7 +62,7 @@ impl Supervisor {
     pub fn new(config: config::Config, data_dir: &std::path::Path) -> Self {
         Self {
             shared: Arc::new(Shared {
-                registry: lifecycle::Registry::new(&config.plan),
+                registry: lifecycle::Registry::new(&config.plan, &config.agents),
                 kill_file: runtime::kill::file_path(data_dir),
                 house: config.house.clone(),
                 codes: doors::CodeGuard::default(),
@@ -101,7 +101,7 @@ impl Agent for Supervisor {
         asks: &[],
         administers_streams: true,
         limits: USUAL_LIMITS,
-        lacks: &["kill levels 3 and 4", "staggered recycling"],
+        lacks: &["kill levels 3 and 4"],
     };
 
     async fn handle(&self, input: &Envelope, ctx: &mut Ctx<'_>) -> Result<Vec<Message>, HandleError> {
@@ -133,7 +133,7 @@ impl Agent for Supervisor {
                 self.shared.clone(),
                 work.clone(),
             ),
-            lifecycle::run(self.config.plan.clone(), self.shared.clone(), work.clone()),
+            lifecycle::run(self.config.plan.clone(), self.config.agents.clone(), self.shared.clone(), work.clone()),
         )?;
         Ok(())
     }

@@ -34,7 +34,9 @@ pub const SUBJECTS: &[(&str, &str)] = &[
     ("swarm.halt", "raise the kill level: {\"level\":1,\"reason\":\"...\"}; empty means 1"),
     ("swarm.resume", "a signed act that lowers the kill level (made by `swarm resume`)"),
     ("swarm.breaker", "a signed act that resets a breaker (made by `swarm breaker reset`)"),
-    ("swarm.agents", "the processes and what each of them lacks"),
+    ("swarm.agents", "the processes, how often each was started again, and what it lacks"),
+    ("swarm.agents.release", "a signed act that ends a quarantine (made by `swarm agents release`)"),
+    ("swarm.agents.restart", "a signed act that starts an agent anew (made by `swarm agents restart`)"),
 ];
 
 /// How long a signal is offered to a stream that has no leader: whoever asks waits 5 s for an answer.
@@ -147,7 +149,8 @@ pub async fn answer(shared: &Shared, work: &impl Means, subject: &str, payload: 
         "swarm.halt" => halt(shared, work, payload).await,
         "swarm.resume" => resume(shared, work, payload).await,
         "swarm.breaker" => breaker(work, payload).await,
-        "swarm.agents" => Ok(Ok(view::agents(shared))),
+        "swarm.agents.release" | "swarm.agents.restart" => agent_act(shared, work, payload).await,
+        "swarm.agents" => Ok(Ok(view::agents(shared, work.now().0))),
         _ => Ok(Err(Refused::new("UNKNOWN_SUBJECT", "no such service"))),
     };
     match answered {
@@ -343,6 +346,45 @@ async fn breaker(work: &impl Means, payload: &[u8]) -> Answer {
             work.commit(unit, user, done.out).await?;
             Ok(done.answer)
         }
+    }
+}
+
+/// A person's word about a process: end its quarantine, or have it start anew.
+async fn agent_act(shared: &Shared, work: &impl Means, payload: &[u8]) -> Answer {
+    let signed = match signed_act(payload) {
+        Ok(signed) => signed,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let mut unit = work.begin(nobody()).await?;
+    let now = unit.now().await?;
+    if let Err(refused) = gateway::authenticate(&mut unit, &signed, now).await? {
+        return Ok(Err(refused));
+    }
+    let (by, reason) = (&signed.act.person_id, &signed.act.reason);
+    if reason.trim().len() < 3 {
+        return Ok(Err(Refused::new("REASON_MISSING", "say why (--reason)")));
+    }
+    match &signed.act.what {
+        Act::ReleaseAgent { agent, quarantined } => {
+            let released = crate::lifecycle::release(&mut unit, agent, quarantined, by, reason, now).await?;
+            if let Err(why) = released {
+                return Ok(Err(Refused::new("NOT_IN_QUARANTINE", &why)));
+            }
+            work.commit(unit, nobody(), Vec::new()).await?;
+            shared.registry.declared_anew(agent);
+            Ok(Ok(json!({ "agent": agent, "released": true })))
+        }
+        Act::RestartAgent { agent, boot_id } => {
+            if shared.registry.boot_id(agent) != Some(*boot_id) {
+                return Ok(Err(Refused::new("NOT_RUNNING", "no such start of it runs; look at `swarm agents`")));
+            }
+            let body = json!({ "agent": agent, "boot_id": boot_id, "by": by, "reason": reason });
+            store::audit::append_governance(&mut unit, "restart_wanted", crate::NAME, &body, now).await?;
+            work.commit(unit, nobody(), Vec::new()).await?;
+            shared.registry.want(agent, reason);
+            Ok(Ok(json!({ "agent": agent, "restarting": true })))
+        }
+        _ => Ok(Err(Refused::new("WRONG_ACT", "this act is about no process"))),
     }
 }
 

@@ -48,7 +48,7 @@ pub async fn status(shared: &Shared, work: &impl Means) -> Result<Value, HandleE
         "supervisor_pid": std::process::id(),
         "pending_approvals": pending,
         "market": work.marks().iter().map(|(id, mark)| mark_json(&id.to_string(), *mark, now.0)).collect::<Vec<_>>(),
-        "agents": agents(shared),
+        "agents": agents(shared, now.0),
         "operator": ledger,
         "accounts": accounts,
     }))
@@ -79,8 +79,8 @@ fn mark_json(name: &str, mark: Mark, now_ms: i64) -> Value {
 
 /// The processes: verdict, progress, memory, and what each lacks.
 #[must_use]
-pub fn agents(shared: &Shared) -> Value {
-    shared.registry.view(tokio::time::Instant::now())
+pub fn agents(shared: &Shared, now_ms: i64) -> Value {
+    shared.registry.view(tokio::time::Instant::now(), now_ms)
 }
 
 /// Requests that wait for a human.

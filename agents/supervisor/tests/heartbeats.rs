@@ -18,7 +18,7 @@ use runtime::{Agent, CancellationToken, ProcessConfig, RunError};
 use serde_json::Value;
 use store::migrate::{RoleSpec, ensure_roles, migrate};
 use supervisor::config::Config;
-use supervisor::lifecycle::{Plan, PlannedAgent};
+use supervisor::lifecycle::{Launch, Plan, PlannedAgent, Settings};
 use supervisor::{NAME, Supervisor};
 use testkit::build;
 use testkit::link::Link;
@@ -37,13 +37,22 @@ fn plan(folder: &Path) -> Plan {
     let program = folder.join("agent.sh");
     std::fs::write(&program, "#!/bin/sh\nexec sleep 300\n").unwrap();
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
-    let planned = |name: &&str| PlannedAgent {
-        name: (*name).to_owned(),
-        program: program.clone(),
-        env: BTreeMap::new(),
-        log: folder.join("log"),
-    };
+    let launch = Launch { program, env: BTreeMap::new(), log: folder.join("log") };
+    let planned = |name: &&str| PlannedAgent { name: (*name).to_owned(), launch: Some(launch.clone()) };
     Plan { agents: AGENTS.iter().map(planned).collect(), run_dir: folder.to_owned() }
+}
+
+/// The settings that ship, with one process's for each of these.
+fn settings() -> Settings {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/agents.toml");
+    let text = std::fs::read_to_string(file).unwrap();
+    let (head, _) = text.split_once("[agent.").unwrap();
+    let parts = AGENTS.map(|name| {
+        format!(
+            "[agent.{name}]\nprofile = \"thin\"\ncritical = false\nidle_only = false\nafter = []\ncapabilities = []\n"
+        )
+    });
+    Settings::parse(&format!("{head}{}", parts.concat()), &AGENTS.map(str::to_owned)).unwrap()
 }
 
 struct House {
@@ -85,6 +94,7 @@ impl House {
         let own = Config {
             house: house(),
             plan: plan(&folder),
+            agents: settings(),
             anchor_key: SigningKey::from_bytes(&[7; 32]),
             old_anchor_keys: Vec::new(),
         };
@@ -121,6 +131,10 @@ impl House {
                 in_hand: vec![],
                 lacks: vec![],
                 draining: false,
+                unready: vec![],
+                held: false,
+                handled: progress,
+                failed: 0,
             };
             let name = format!("{} {progress}", beat.agent);
             let made_at = SystemClock.now().plus_ms(if beat.agent == FAST { 3_600_000 } else { 0 });

@@ -230,8 +230,10 @@ pub struct ApprovalResponse {
 /// A command to an agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentCommand {
-    /// `drain` is the one this build knows.
+    /// `drain`, or `work` for a process that is held until it may.
     pub command: String,
+    /// The start it is meant for; whichever runs when absent.
+    pub boot_id: Option<BootId>,
 }
 
 /// What the rails said about an intent.
@@ -391,6 +393,14 @@ pub struct Heartbeat {
     pub lacks: Vec<String>,
     /// Draining, not taking more.
     pub draining: bool,
+    /// Why it should get no work yet; empty when it is ready.
+    pub unready: Vec<String>,
+    /// Held: takes nothing until the supervisor says so.
+    pub held: bool,
+    /// Inputs handled to the end since its start.
+    pub handled: u64,
+    /// Attempts that failed since its start.
+    pub failed: u64,
 }
 
 /// The kill level changed.

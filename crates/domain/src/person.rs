@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::canonical::{self, NotCanonical, Sha256Digest};
-use crate::ids::{ApprovalId, UserId};
+use crate::ids::{ApprovalId, BootId, UserId};
 use crate::money::{Price, Quantity};
 use crate::time::UnixMs;
 
@@ -128,6 +128,20 @@ pub enum Act {
         user_id: UserId,
         /// When it latched; another latch makes this act void.
         latched_at: UnixMs,
+    },
+    /// Let an agent run again that is in quarantine.
+    ReleaseAgent {
+        /// Which.
+        agent: String,
+        /// Why it is there, as it was shown; another reason makes this act void.
+        quarantined: String,
+    },
+    /// Have an agent start anew.
+    RestartAgent {
+        /// Which.
+        agent: String,
+        /// The start that is meant; another one makes this act void.
+        boot_id: BootId,
     },
 }
 

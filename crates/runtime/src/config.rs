@@ -59,8 +59,20 @@ pub struct ProcessConfig {
     pub run_dir: Option<PathBuf>,
     /// `SWARM_BOOT_ID`: this start of the process, given by the supervisor; else made here.
     pub boot_id: Option<BootId>,
-    /// `SWARM_SUPERVISED=1`: drain and exit after 15 s without a supervisor's beat.
-    pub supervised: bool,
+    /// `SWARM_SUPERVISED`: who starts this process.
+    pub supervision: Supervision,
+}
+
+/// Who starts a process, and what it owes to a supervisor for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supervision {
+    /// `0`, or nothing: nobody watches it.
+    None,
+    /// `1`: the supervisor. It drains and exits after 15 s without a beat of it.
+    Spawned,
+    /// `external`: somebody else, such as Docker Compose, who would start it again for ever. So it is held, and takes nothing, until
+    /// the supervisor says that this start of it may work; from then on as [`Self::Spawned`].
+    External,
 }
 
 impl ProcessConfig {
@@ -102,15 +114,16 @@ impl ProcessConfig {
         let run_dir = folder("SWARM_RUN_DIR", &mut faults);
         let boot_id = get("SWARM_BOOT_ID")
             .and_then(|text| text.parse().map_err(|_| faults.add("SWARM_BOOT_ID", "is no UUID")).ok());
-        let supervised = match get("SWARM_SUPERVISED").as_deref() {
-            None | Some("0") => false,
-            Some("1") => true,
+        let supervision = match get("SWARM_SUPERVISED").as_deref() {
+            None | Some("0") => Supervision::None,
+            Some("1") => Supervision::Spawned,
+            Some("external") => Supervision::External,
             Some(_) => {
-                faults.add("SWARM_SUPERVISED", "must be 0 or 1");
-                false
+                faults.add("SWARM_SUPERVISED", "must be 0, 1 or external");
+                Supervision::None
             }
         };
-        (Self { nats_url, nkey_file, pg_url, http_port, data_dir, config_dir, run_dir, boot_id, supervised }, faults)
+        (Self { nats_url, nkey_file, pg_url, http_port, data_dir, config_dir, run_dir, boot_id, supervision }, faults)
     }
 }
 
@@ -122,7 +135,7 @@ impl fmt::Debug for ProcessConfig {
             .field("http_port", &self.http_port)
             .field("data_dir", &self.data_dir)
             .field("config_dir", &self.config_dir)
-            .field("supervised", &self.supervised)
+            .field("supervision", &self.supervision)
             .finish_non_exhaustive()
     }
 }

@@ -9,6 +9,7 @@ use domain::message::{Header, Message};
 use domain::time::{Clock, UnixMs};
 use futures::future::try_join_all;
 use store::{Db, OutboxRow};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -37,6 +38,8 @@ pub(crate) struct Core {
     pub(crate) vitals: Arc<Vitals>,
     /// Cancelled when the process drains.
     pub(crate) shutdown: CancellationToken,
+    /// Whether this start may take work; one that is held waits for that.
+    pub(crate) may_work: watch::Sender<bool>,
     pub(crate) failure: Mutex<Option<RunError>>,
 }
 

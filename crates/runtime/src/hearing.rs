@@ -88,9 +88,16 @@ async fn heard<A: Agent>(engine: &Engine<A>, raw: &Raw, ear: Ear) {
             core.market.put(tick.clone(), now);
             core.vitals.answered("market", now.0);
         }
+        (Ear::Command, Payload::AgentCommand(command)) if command.boot_id.is_some_and(|id| id != core.boot_id) => {
+            tracing::info!(command = command.command, "meant for another start of this process, let go");
+        }
         (Ear::Command, Payload::AgentCommand(command)) if command.command == "drain" => {
             tracing::info!(by = input.header.source_agent, "told to drain");
             core.shutdown.cancel();
+        }
+        // Only by name of this start: what was said to an earlier one, which may be what ended it, holds no more.
+        (Ear::Command, Payload::AgentCommand(command)) if command.command == "work" && command.boot_id.is_some() => {
+            core.may_work.send_if_modified(|may| !std::mem::replace(may, true));
         }
         (Ear::Command, Payload::AgentCommand(command)) => {
             tracing::warn!(command = command.command, "unknown command, let go")
@@ -125,10 +132,14 @@ async fn pass<A: Agent>(engine: &Engine<A>, input: &Envelope, source: Source) {
     let span = tracing::info_span!("input", correlation_id = %input.header.correlation_id, kind = input.payload.kind());
     let started = Instant::now();
     match engine.handle(input, source).instrument(span).await {
-        Ok(()) => meters::handled(A::SPEC.name, route, started.elapsed().as_secs_f64()),
+        Ok(()) => {
+            meters::handled(A::SPEC.name, route, started.elapsed().as_secs_f64());
+            core.vitals.tried(true);
+        }
         Err(HandleError::Fatal(text)) => core.fail(RunError::Agent(text)),
         Err(error) => {
             meters::failed(A::SPEC.name, route);
+            core.vitals.tried(false);
             tracing::warn!(%error, kind = input.payload.kind(), "a passing input was not handled");
         }
     }

@@ -123,6 +123,7 @@ async fn settle<A: Agent>(engine: &Engine<A>, delivery: Delivery) {
     };
     if let (Verdict::Ack, Some(route)) = (&verdict, route) {
         meters::handled(A::SPEC.name, route, started.elapsed().as_secs_f64());
+        core.vitals.tried(true);
     }
     if let Err(error) = carry_out(engine, &delivery, &cause, verdict).await {
         // It comes again after the ack wait, and the inbox knows it.
@@ -156,6 +157,7 @@ async fn decide<A: Agent>(engine: &Engine<A>, input: &Envelope, delivery: &Deliv
         };
         if !matches!(error, HandleError::NotYet(_)) {
             meters::failed(A::SPEC.name, route);
+            core.vitals.tried(false);
         }
         match error {
             HandleError::Reject(reject) => return give_up(Some(route), reject),

@@ -34,7 +34,7 @@ mod vitals;
 mod work;
 
 pub use agent::{Agent, Ctx, HandleError, spec_faults};
-pub use config::{ConfigFaults, ProcessConfig};
+pub use config::{ConfigFaults, ProcessConfig, Supervision};
 pub use grid::{USUALLY, grid};
 pub use http::{metrics_text, write_port};
 pub use market::MarketView;

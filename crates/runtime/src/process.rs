@@ -11,14 +11,14 @@ use domain::subject::{Route, Stream, Subject};
 use domain::time::Clock;
 use store::Db;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, HandleError, chain, spec_faults};
 use crate::clock::{SystemClock, new_id};
-use crate::config::{ConfigFaults, ProcessConfig};
+use crate::config::{ConfigFaults, ProcessConfig, Supervision};
 use crate::core::Core;
 use crate::engine::Engine;
 use crate::hearing::{Ear, hear, tick};
@@ -186,6 +186,7 @@ pub async fn run_by<A: Agent>(
         db.clone().filter(|_| sends).map(|db| Relay::new(A::SPEC.name, bus.clone(), db, Arc::clone(&clock))).unzip();
     let streams: BTreeSet<Stream> =
         bus::streams::consumers_of(&A::SPEC).into_iter().map(|consumer| consumer.stream).collect();
+    let is_held = config.supervision == Supervision::External;
     let core = Arc::new(Core {
         spec: A::SPEC,
         lacks: agent.lacks(),
@@ -198,6 +199,7 @@ pub async fn run_by<A: Agent>(
         market: MarketView::new(),
         vitals: Arc::new(Vitals::new(streams.len())),
         shutdown: stop,
+        may_work: watch::Sender::new(!is_held),
         failure: Mutex::new(None),
     });
     tracing::info!(boot_id = %core.boot_id, build = env!("CARGO_PKG_VERSION"), "started");
@@ -208,10 +210,14 @@ pub async fn run_by<A: Agent>(
     beside.spawn(pulse::connection(Arc::clone(&core), events));
     beside.spawn(pulse::store(Arc::clone(&core)));
     beside.spawn(pulse::beat(Arc::clone(&core)));
-    let outbox = start_outbox(relay_loop).await;
     let mut work = JoinSet::new();
     let engine = Engine { agent: Arc::new(agent), core: Arc::clone(&core) };
-    start_work(&engine, streams, &mut work, &mut beside);
+    start_ears(&engine, &mut work, &mut beside);
+    let mut outbox = None;
+    if may_work(&core).await {
+        outbox = start_outbox(relay_loop).await;
+        start_work(&engine, streams, &mut work);
+    }
     core.shutdown.cancelled().await;
     drain(&core, work, outbox).await
 }
@@ -234,24 +240,34 @@ async fn start_outbox(relay_loop: Option<RelayLoop>) -> Option<Outbox> {
     Some(Outbox { task, last_call })
 }
 
-fn start_work<A: Agent>(
-    engine: &Engine<A>,
-    streams: BTreeSet<Stream>,
-    work: &mut JoinSet<()>,
-    beside: &mut JoinSet<()>,
-) {
-    let core = &engine.core;
+/// What every process hears, held or not: commands, and whether its supervisor lives.
+fn start_ears<A: Agent>(engine: &Engine<A>, work: &mut JoinSet<()>, beside: &mut JoinSet<()>) {
+    work.spawn(hear(engine.clone(), Subject::command(A::SPEC.name).to_string(), Ear::Command));
+    if engine.core.config.supervision != Supervision::None {
+        beside.spawn(hear(engine.clone(), Subject::heartbeat(SUPERVISOR).to_string(), Ear::Beat));
+        beside.spawn(pulse::supervisor(Arc::clone(&engine.core)));
+    }
+}
+
+/// Waits until this start may work; says no when it is told to end before that.
+async fn may_work(core: &Core) -> bool {
+    let mut watch = core.may_work.subscribe();
+    if !*watch.borrow() {
+        tracing::info!("held until the supervisor says that this start may work");
+    }
+    tokio::select! {
+        may = watch.wait_for(|may| *may) => may.is_ok(),
+        () = core.shutdown.cancelled() => false,
+    }
+}
+
+fn start_work<A: Agent>(engine: &Engine<A>, streams: BTreeSet<Stream>, work: &mut JoinSet<()>) {
     for stream in streams {
         work.spawn(intake::pull(engine.clone(), stream));
     }
     for route in A::SPEC.listens {
         let ear = if *route == Route::Tick { Ear::Market } else { Ear::Agent };
         work.spawn(hear(engine.clone(), route.filter(), ear));
-    }
-    work.spawn(hear(engine.clone(), Subject::command(A::SPEC.name).to_string(), Ear::Command));
-    if core.config.supervised {
-        beside.spawn(hear(engine.clone(), Subject::heartbeat(SUPERVISOR).to_string(), Ear::Beat));
-        beside.spawn(pulse::supervisor(Arc::clone(core)));
     }
     for timer in A::SPEC.timers {
         work.spawn(tick(engine.clone(), timer.name, Duration::from_millis(timer.every_ms)));

@@ -16,7 +16,7 @@ use crate::core::Core;
 use crate::grid::{USUALLY, grid};
 use crate::meters;
 use crate::process::RunError;
-use crate::vitals::resident_bytes;
+use crate::vitals::{NO_STORE, resident_bytes};
 
 /// A heartbeat that the connection did not take by then is replaced by the next.
 const BEAT_TIMEOUT: Duration = Duration::from_millis(900);
@@ -43,13 +43,8 @@ pub(crate) async fn beat(core: Arc<Core>) {
     loop {
         every.tick().await;
         let rss_bytes = resident_bytes();
-        meters::gauges(
-            core.spec.name,
-            !core.vitals.unready().contains(&"the store does not answer"),
-            core.vitals.skew_ms(),
-            rss_bytes,
-        );
-        if core.spec.consumes.is_empty() && core.spec.timers.is_empty() {
+        meters::gauges(core.spec.name, !core.vitals.unready().contains(&NO_STORE), core.vitals.skew_ms(), rss_bytes);
+        if (core.spec.consumes.is_empty() && core.spec.timers.is_empty()) || !*core.may_work.borrow() {
             // Nothing but its subscriptions moves this process; that this loop turns is all the progress there is.
             core.vitals.step();
         }
@@ -83,6 +78,10 @@ fn heartbeat(core: &Core, rss_bytes: u64) -> Heartbeat {
         in_hand,
         lacks: core.lacks.clone(),
         draining: core.shutdown.is_cancelled(),
+        unready: core.vitals.unready().into_iter().map(str::to_owned).collect(),
+        held: !*core.may_work.borrow(),
+        handled: core.vitals.handled(),
+        failed: core.vitals.failed(),
     }
 }
 
@@ -126,7 +125,9 @@ pub(crate) async fn supervisor(core: Arc<Core>) {
     let mut every = grid(USUALLY);
     loop {
         every.tick().await;
-        if core.vitals.supervisor_silence() > ORPHANED_AFTER && !core.shutdown.is_cancelled() {
+        // One that is held has nothing that it could do without a supervisor.
+        let works = *core.may_work.borrow() && !core.shutdown.is_cancelled();
+        if works && core.vitals.supervisor_silence() > ORPHANED_AFTER {
             core.fail(RunError::Orphaned);
         }
     }

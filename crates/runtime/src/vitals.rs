@@ -12,9 +12,14 @@ const STUCK_AFTER: Duration = Duration::from_secs(15);
 /// A message in hand for this long says that its handler hangs, whatever the timeout meant.
 const HUNG_AFTER: Duration = Duration::from_secs(60);
 
+/// Why a process is not ready while its store is away.
+pub(crate) const NO_STORE: &str = "the store does not answer";
+
 /// Counters and flags of one process.
 pub(crate) struct Vitals {
     progress: AtomicU64,
+    handled: AtomicU64,
+    failed: AtomicU64,
     moved: Mutex<(u64, Instant)>,
     serial: AtomicU64,
     in_hand: Mutex<BTreeMap<u64, (String, Instant)>>,
@@ -49,6 +54,8 @@ impl Vitals {
     pub(crate) fn new(consumers: usize) -> Self {
         Self {
             progress: AtomicU64::new(0),
+            handled: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
             moved: Mutex::new((0, Instant::now())),
             serial: AtomicU64::new(0),
             in_hand: Mutex::new(BTreeMap::new()),
@@ -70,6 +77,22 @@ impl Vitals {
     /// Turns so far.
     pub(crate) fn progress(&self) -> u64 {
         self.progress.load(Ordering::Relaxed)
+    }
+
+    /// An input was handled to the end, or an attempt at it failed.
+    pub(crate) fn tried(&self, went_well: bool) {
+        let counter = if went_well { &self.handled } else { &self.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Inputs handled to the end so far.
+    pub(crate) fn handled(&self) -> u64 {
+        self.handled.load(Ordering::Relaxed)
+    }
+
+    /// Attempts that failed so far.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Whether it moves: there was progress not long ago and nothing hangs.
@@ -145,7 +168,7 @@ impl Vitals {
     pub(crate) fn unready(&self) -> Vec<&'static str> {
         let checks = [
             (self.bus_up.load(Ordering::Relaxed), "no connection to NATS"),
-            (*self.store_up.borrow(), "the store does not answer"),
+            (*self.store_up.borrow(), NO_STORE),
             (self.unbound.load(Ordering::Relaxed) <= 0, "a consumer is not bound"),
         ];
         checks.into_iter().filter(|(good, _)| !good).map(|(_, text)| text).collect()

@@ -56,6 +56,12 @@ impl Work {
         self.core.vitals.answered(name, self.clock.now().0);
     }
 
+    /// Whether the store answered when it was last asked, at most some seconds ago.
+    #[must_use]
+    pub fn has_store(&self) -> bool {
+        !self.core.vitals.unready().contains(&crate::vitals::NO_STORE)
+    }
+
     /// Local clock minus database clock, as last seen.
     #[must_use]
     pub fn clock_skew_ms(&self) -> i64 {

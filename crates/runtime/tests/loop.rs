@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bus::{Bus, BusConfig};
 use domain::agent::{AgentSpec, WorkLimits};
-use domain::message::{Alert, Envelope, LessonProposed, Message, Notice, Payload, Severity};
+use domain::ids::BootId;
+use domain::message::{AgentCommand, Alert, Envelope, Heartbeat, LessonProposed, Message, Notice, Payload, Severity};
 use domain::reject::{Reject, RejectCode};
 use domain::subject::{Priority, Route, Subject};
 use domain::time::{Clock, UnixMs};
@@ -127,16 +128,23 @@ impl House {
     }
 
     async fn start_by(&self, clock: impl Clock + 'static) -> Running {
-        self.start_as(clock, false).await
+        self.start_as(clock, "0").await
     }
 
-    async fn start_as(&self, clock: impl Clock + 'static, is_supervised: bool) -> Running {
+    async fn start_as(&self, clock: impl Clock + 'static, supervised: &str) -> Running {
+        let running = self.launch(clock, supervised).await;
+        wait_until(BOUND, "readiness", || running.answers("/readyz", "200")).await;
+        running
+    }
+
+    /// Starts it and does not wait until it is ready.
+    async fn launch(&self, clock: impl Clock + 'static, supervised: &str) -> Running {
         let run_dir = servers::fresh_folder("run");
         let vars = [
             ("SWARM_NATS_URL", self.nats.url()),
             ("SWARM_PG_URL", self.role_url()),
             ("SWARM_RUN_DIR", run_dir.display().to_string()),
-            ("SWARM_SUPERVISED", u8::from(is_supervised).to_string()),
+            ("SWARM_SUPERVISED", supervised.to_owned()),
         ];
         let vars = vars.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let (config, faults) = ProcessConfig::check(&vars, true);
@@ -150,9 +158,28 @@ impl House {
             async move { read }
         })
         .await;
-        let running = Running { stop, task, port };
-        wait_until(BOUND, "readiness", || running.answers("/readyz", "200")).await;
-        running
+        Running { stop, task, port }
+    }
+
+    /// The next heartbeat of the agent.
+    async fn heartbeat(&self) -> Heartbeat {
+        let mut beats = self.bus.subscribe(&Subject::heartbeat(Probe::SPEC.name).to_string()).await.unwrap();
+        let raw = tokio::time::timeout(BOUND, beats.next()).await.expect("a heartbeat").unwrap();
+        let at = bus::codec::Arrival { stream: "", stream_seq: 0, published_at: SystemClock.now() };
+        match bus::codec::read(&raw, &at).unwrap().payload {
+            Payload::Heartbeat(beat) => beat,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A command to the agent, as a supervisor sends it.
+    async fn command(&self, command: &str, boot_id: Option<BootId>) {
+        let envelope = Envelope {
+            header: build::root_header(&format!("{command} {boot_id:?}"), "test", SystemClock.now()),
+            subject: Subject::command(Probe::SPEC.name),
+            payload: Payload::AgentCommand(AgentCommand { command: command.to_owned(), boot_id }),
+        };
+        self.bus.publish(&envelope).await.unwrap();
     }
 
     /// A signal as the wire has it; published under `transport_id`, which the stream dedupes by.
@@ -252,6 +279,36 @@ async fn a_message_delivered_twice_counts_once() {
     let metrics = running.get("/metrics").await;
     assert!(metrics.contains("swarm_duplicates_total{"), "{metrics}");
     running.drain().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_somebody_else_started_takes_nothing_until_this_start_of_it_may_work() {
+    let house = House::new(Script::default()).await;
+    house.signal("one", "transport-1").await;
+    let running = house.launch(SystemClock, "external").await;
+    let beat = house.heartbeat().await;
+    assert!(beat.held && beat.unready == ["a consumer is not bound"], "{beat:?}");
+    house.command("work", Some(BootId(uuid::Uuid::from_u128(1)))).await;
+    house.command("work", None).await;
+    house.command("drain", Some(BootId(uuid::Uuid::from_u128(1)))).await;
+    // The subscription is older than these beats, so what was sent before them was heard.
+    let (_, beat) = (house.heartbeat().await, house.heartbeat().await);
+    assert!(beat.held && !beat.draining, "meant for another start, or for none by name: {beat:?}");
+    assert_eq!((house.calls(), house.waiting().await), (0, 1));
+    house.command("work", Some(beat.boot_id)).await;
+    wait_until(BOUND, "the signal to be handled", || async { house.waiting().await == 0 }).await;
+    assert_eq!(house.calls(), 1);
+    let mut beat = house.heartbeat().await;
+    while beat.handled == 0 {
+        beat = house.heartbeat().await;
+    }
+    assert!(!beat.held && beat.unready.is_empty(), "{beat:?}");
+    running.drain().await;
+
+    let held = house.launch(SystemClock, "external").await;
+    assert!(house.heartbeat().await.held, "a new start has to be let in anew");
+    house.command("drain", None).await;
+    tokio::time::timeout(BOUND, held.task).await.expect("it ends although it is held").unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -490,7 +547,7 @@ async fn what_was_handled_and_comes_again_after_its_end_is_no_dead_letter() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_loses_the_supervisor_drains_and_ends_as_of_an_outage() {
     let house = House::new(Script::default()).await;
-    let running = house.start_as(SystemClock, true).await;
+    let running = house.start_as(SystemClock, "1").await;
     // Silence counts after 15 s and is looked for every 2 s.
     let ended = tokio::time::timeout(BOUND * 2, running.task).await.expect("ended by itself").unwrap().unwrap_err();
     assert_eq!(ended.exit_code(), runtime::EXIT_ORPHANED, "{ended}");

@@ -70,6 +70,17 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A list of texts of one line each, maybe empty; what is none is left out and noted.
+    pub fn lines(&mut self, key: &str) -> Vec<String> {
+        let Some(value) = self.take(key) else { return Vec::new() };
+        let texts = value.as_array().into_iter().flatten().filter_map(toml::Value::as_str);
+        let lines: Vec<String> = texts.filter(|text| !text.chars().any(char::is_control)).map(str::to_owned).collect();
+        if Some(lines.len()) != value.as_array().map(Vec::len) {
+            self.fault(key, "not a list of texts on one line");
+        }
+        lines
+    }
+
     /// A list of different words that may stand in a subject; what is none is left out and noted.
     pub fn words(&mut self, key: &str) -> Vec<String> {
         let Some(value) = self.take(key) else { return Vec::new() };
@@ -204,7 +215,7 @@ mod tests {
 
     #[test]
     fn every_fault_is_noted_with_its_path() {
-        let text = "a = 1\nb = \"x y\"\nc = [\"one\", \"one\"]\n[d]\ne = \"two\\nlines\"\nf = 1";
+        let text = "a = 1\nb = \"x y\"\nc = [\"one\", \"one\"]\nh = [\"one\", 2]\n[d]\ne = \"two\\nlines\"\nf = 1";
         let faults = checked(text, |section| {
             section.whole("a", 2, 3);
             section.text("b");
@@ -214,16 +225,23 @@ mod tests {
                 Some(())
             });
             section.flag("g");
+            section.lines("h");
         })
         .unwrap_err();
         let named: Vec<&str> = faults.iter().filter_map(|fault| fault.split(':').next()).collect();
-        assert_eq!(named, ["a", "b", "c", "d.e", "d.f", "g"]);
+        assert_eq!(named, ["a", "b", "c", "d.e", "d.f", "g", "h"]);
     }
 
     #[test]
     fn good_values_are_taken() {
-        let text = "line = \"any text, on one line\"\nwords = [\"one\", \"two\"]";
-        let read = checked(text, |section| (section.line("line"), section.words("words"))).unwrap();
-        assert_eq!(read, ("any text, on one line".to_owned(), vec!["one".to_owned(), "two".to_owned()]));
+        let text =
+            "line = \"any text, on one line\"\nwords = [\"one\", \"two\"]\nlines = [\"a b\", \"a b\"]\nnone = []";
+        let read = checked(text, |section| {
+            let lines = (section.lines("lines"), section.lines("none"));
+            (section.line("line"), section.words("words"), lines)
+        });
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let lines = (texts(&["a b", "a b"]), Vec::new());
+        assert_eq!(read.unwrap(), ("any text, on one line".to_owned(), texts(&["one", "two"]), lines));
     }
 }

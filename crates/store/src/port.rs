@@ -218,7 +218,8 @@ pub trait KillLevels {
 
 #[async_trait]
 pub trait Supervision {
-    async fn insert_restart(&mut self, restart: &Restart) -> Result<()>;
+    /// Whether it was not there before.
+    async fn insert_restart(&mut self, restart: &Restart) -> Result<bool>;
     async fn restarts_since(&mut self, agent: &str, since: UnixMs) -> Result<Vec<Restart>>;
     async fn declare(&mut self, declared: &Declared) -> Result<()>;
     async fn declare_over(&mut self, seen: Option<&Declared>, declared: &Declared) -> Result<bool>;

@@ -6,16 +6,59 @@ use domain::time::UnixMs;
 use crate::fits::fits;
 use crate::{StoreError, Unit};
 
-/// One start of one process.
+/// Why a process had to be started again. Each is counted against bounds of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RestartKind {
+    /// It ended by itself, whatever its exit code.
+    Crash,
+    /// It did not move any more, or never began, and was killed.
+    Hang,
+    /// It, or the machine, had too little memory left.
+    Memory,
+    /// Planned, so that nothing has time to pile up.
+    Recycle,
+    /// A person wanted it.
+    Config,
+    /// It could not reach its servers or its supervisor.
+    Outage,
+}
+
+impl RestartKind {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Crash, Self::Hang, Self::Memory, Self::Recycle, Self::Config, Self::Outage];
+
+    /// The word in tables and for people.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Crash => "crash",
+            Self::Hang => "hang",
+            Self::Memory => "memory",
+            Self::Recycle => "recycle",
+            Self::Config => "config",
+            Self::Outage => "outage",
+        }
+    }
+
+    /// Reads the word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+}
+
+/// The end of one start of one process, after which it is started again or stays down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restart {
     /// Which process.
     pub agent: String,
-    /// This start of it.
+    /// The start that ended; counted once.
     pub boot_id: BootId,
     /// When.
     pub at: UnixMs,
-    /// Why: `first`, `exit 1`, `signal 9`, `hung`, `recycled`.
+    /// What kind.
+    pub kind: RestartKind,
+    /// How it ended: `exit 1`, `signal 9`, `not heard for 30 s`.
     pub cause: String,
 }
 
@@ -36,16 +79,16 @@ pub struct Declared {
     pub at: UnixMs,
 }
 
-/// Records a start.
+/// Counts the end of a start; says whether it was not counted before.
 ///
 /// # Errors
 /// [`StoreError`].
-pub async fn insert_restart(unit: &mut Unit, restart: &Restart) -> Result<(), StoreError> {
+pub async fn insert_restart(unit: &mut Unit, restart: &Restart) -> Result<bool, StoreError> {
     fits(restart.at, "at")?;
     unit.records().insert_restart(restart).await
 }
 
-/// Starts of a process since `since`, oldest first.
+/// Ends of a process since `since`, oldest first.
 ///
 /// # Errors
 /// [`StoreError`].

@@ -21,7 +21,7 @@ use reflector::Reflector;
 use runtime::Agent;
 use rust_decimal::Decimal;
 use supervisor::Supervisor;
-use supervisor::lifecycle::Plan;
+use supervisor::lifecycle::{Plan, Settings};
 use telegram_jarvis::TelegramJarvis;
 use treasury::Treasury;
 
@@ -146,6 +146,7 @@ pub fn start(place: usize, around: Around, data_dir: &Path, rests: bool, leads: 
             let config = supervisor::config::Config {
                 house: treasury_limits(fault),
                 plan,
+                agents: Settings::of_nobody(),
                 anchor_key,
                 old_anchor_keys: Vec::new(),
             };

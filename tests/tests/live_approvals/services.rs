@@ -18,7 +18,7 @@ use store::{Db, Unit};
 use supervisor::Supervisor;
 use supervisor::config::Config;
 use supervisor::gateway::Said;
-use supervisor::lifecycle::Plan;
+use supervisor::lifecycle::{Plan, Settings};
 use supervisor::services::{SignalHead, answer};
 use testkit::servers::fresh_folder;
 
@@ -67,7 +67,9 @@ impl House {
         let folder = fresh_folder("approvals");
         let plan = Plan { agents: Vec::new(), run_dir: folder.clone() };
         let anchor_key = SigningKey::from_bytes(&[5; 32]);
-        let config = Config { house: scene.config.house.clone(), plan, anchor_key, old_anchor_keys: Vec::new() };
+        let agents = Settings::of_nobody();
+        let config =
+            Config { house: scene.config.house.clone(), plan, agents, anchor_key, old_anchor_keys: Vec::new() };
         let supervisor = Arc::new(Supervisor::new(config, &folder));
         Self { db: scene.bank.login("supervisor").await, supervisor }
     }

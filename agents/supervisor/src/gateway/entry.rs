@@ -109,7 +109,11 @@ pub fn entry_of_act(signed: SignedAct) -> Option<Entry> {
         Act::Vote { approval_id, digest, vote: Vote::Reject } => (approval_id, digest, Said::Reject),
         Act::Modify { approval_id, digest, change } => (approval_id, digest, Said::Modify(change)),
         Act::Revoke { approval_id, digest } => (approval_id, digest, Said::Revoke),
-        Act::LinkTelegram { .. } | Act::LowerKill { .. } | Act::ResetBreaker { .. } => return None,
+        Act::LinkTelegram { .. }
+        | Act::LowerKill { .. }
+        | Act::ResetBreaker { .. }
+        | Act::ReleaseAgent { .. }
+        | Act::RestartAgent { .. } => return None,
     };
     let (person_id, reason) = (signed.act.person_id.clone(), signed.act.reason.clone());
     Some(Entry { person_id, approval_id, digest, said, reason, proof: Proof::CliKey(signed) })

@@ -1,48 +1,58 @@
-//! Starting, watching, restarting and draining the agents (`spawn` mode).
+//! Starting, watching, restarting and draining the agents.
 //!
-//! Every restart is counted whatever the uptime, but for those that an outage caused, in windows that are stored: a restart
-//! of the supervisor resets nothing, and it adopts the agents that still run.
+//! An agent of the plan with a launch is ours (`spawn`): we start and end its process. One without is started by somebody else
+//! (`external`): we learn of each start by its first heartbeat, let it work or leave it held, and ask it to end over NATS. In both
+//! every end is counted whatever the uptime and exit code, in windows that are stored: a restart of the supervisor resets
+//! nothing, and it adopts the agents that still run. A breach puts the agent into quarantine until a person releases it.
 
-mod persons_start;
+pub mod cgroup;
+pub mod drift;
+mod ledger;
+mod probe;
 mod process;
+pub mod recycle;
 mod registry;
+pub mod settings;
+mod slot;
+pub mod usage;
 pub mod windows;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use domain::ids::{BootId, UserId};
-use domain::message::{Alert, Message, Payload, Severity};
+use domain::message::{Message, Payload, Severity};
 use domain::subject::{Route, Subject};
-use domain::time::UnixMs;
 use runtime::{HandleError, Record, Work};
 use serde::{Deserialize, Serialize};
-use store::supervision::{Declared, Restart};
+use store::supervision::RestartKind;
 use tokio::time::Instant;
 
-use persons_start::PersonsStart;
+pub use ledger::release;
 pub use process::Process;
-pub use registry::Registry;
+pub use registry::{DEAF_AFTER, Registry, STARTING_FOR, STUCK_AFTER};
+pub use settings::Settings;
 
 use crate::services::nobody;
 use crate::{NAME, Shared};
+use cgroup::Cgroups;
+use ledger::Why;
+use slot::{Slot, Stage, Turn, alert};
 
 /// Declared state of an agent that a person wants to run.
 const RUNNING: &str = "running";
-/// How often the processes are looked at while one is down or not our child; else a death is a signal.
+/// That of one that stays down until a person releases it.
+const QUARANTINED: &str = "quarantined";
+/// How often the processes are looked at while one is down, ending or not our child.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// And while all of them run; a death is a signal.
+const CALM_EVERY: Duration = Duration::from_secs(1);
 /// How long a fact may take to be stored.
 const TELL_WITHIN: Duration = Duration::from_secs(1);
-/// An agent that was heard once and then not for this long is taken for hung.
-const DEAF_AFTER: Duration = Duration::from_secs(30);
-/// An agent that was never heard for this long after its start is taken for hung.
-const STARTING_FOR: Duration = Duration::from_secs(60);
-/// Before a program that could not be started is tried again.
-const NOT_STARTED_PAUSE: Duration = Duration::from_secs(5);
-/// After one that found its servers out of reach.
-const UNREACHABLE_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is asked whether a process is due, and whether that would disturb anybody.
+const PLAN_EVERY: Duration = Duration::from_secs(10);
 /// How long everybody but the money agents gets to drain, and then those.
 const DRAIN_OTHERS: Duration = Duration::from_secs(5);
 const DRAIN_MONEY: Duration = Duration::from_secs(4);
@@ -65,6 +75,15 @@ pub struct Plan {
 pub struct PlannedAgent {
     /// Its name.
     pub name: String,
+    /// How it is started; absent: somebody else does.
+    #[serde(default)]
+    pub launch: Option<Launch>,
+}
+
+/// How a process is started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Launch {
     /// Its program.
     pub program: PathBuf,
     /// Its whole environment besides `PATH`; nothing is inherited.
@@ -75,51 +94,110 @@ pub struct PlannedAgent {
 
 /// Whether the agent that a note in `run_dir` tells of still runs.
 #[must_use]
-pub fn is_running(run_dir: &std::path::Path, name: &str) -> bool {
+pub fn is_running(run_dir: &Path, name: &str) -> bool {
     Process::adopt(run_dir, name).is_some()
 }
 
-struct Slot {
-    planned: PlannedAgent,
-    process: Option<Process>,
-    /// Not before.
-    next_start: Instant,
-    /// `None` until the store said whether it was quarantined before.
-    quarantined: Option<bool>,
-    /// How it ended, until that is counted: a database that is away for a moment must not lose a restart.
-    uncounted: Option<String>,
+/// Around all agents: what they share at one turn.
+struct House<'a> {
+    run_dir: &'a Path,
+    shared: &'a Shared,
+    work: &'a Work,
+    cgroups: Option<Cgroups>,
+    /// What was declared before this start was read: ends may be counted.
+    may_count: bool,
+    /// Since when the store answers us.
+    store_since: Option<Instant>,
+    /// Who ended within this turn without being asked to.
+    failures: Mutex<Vec<String>>,
 }
 
-impl Slot {
-    /// Nothing is to be done for it until it dies, which the kernel tells.
-    fn is_calm(&self) -> bool {
-        self.process.as_ref().map_or(self.quarantined == Some(true), Process::is_child)
+impl House<'_> {
+    const fn store_since(&self) -> Option<Instant> {
+        self.store_since
     }
+
+    fn failed(&self, name: &str) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(name.to_owned());
+    }
+
+    fn look_at_store(&mut self, now: Instant) {
+        self.store_since = self.work.has_store().then(|| self.store_since.unwrap_or(now));
+    }
+}
+
+/// A number that is another for each start.
+fn chance(boot_id: BootId) -> u64 {
+    let (_, random) = boot_id.0.as_u64_pair();
+    random
 }
 
 /// Runs the plan until shutdown, then drains it.
 ///
 /// # Errors
 /// [`HandleError::Fatal`].
-pub async fn run(plan: Plan, shared: Arc<Shared>, work: Work) -> Result<(), HandleError> {
-    let mut slots = Vec::new();
-    for planned in plan.agents {
-        let process = Process::adopt(&plan.run_dir, &planned.name);
-        if let Some(found) = &process {
-            tracing::info!(process = planned.name, pid = found.pid(), "adopted");
-            shared.registry.started(&planned.name, found.pid(), found.boot_id(), Instant::now());
-        }
-        let is_resumed = std::env::var_os("SWARM_RESUMED").is_some();
-        let quarantined = (process.is_some() || !is_resumed).then_some(false);
-        slots.push(Slot { planned, process, next_start: Instant::now(), quarantined, uncounted: None });
+pub async fn run(plan: Plan, settings: Settings, shared: Arc<Shared>, work: Work) -> Result<(), HandleError> {
+    let spawns = plan.agents.iter().any(|agent| agent.launch.is_some());
+    let cgroups = if spawns { Cgroups::find() } else { Err("nothing is started here".to_owned()) };
+    match &cgroups {
+        Ok(_) => tracing::info!("the kernel keeps the limits of memory and time (cgroup v2)"),
+        Err(why) => tracing::info!(why, "memory is looked at every second; the kernel keeps no limits"),
     }
-    let watch = watch(&plan.run_dir, &mut slots, &shared, &work);
+    let mut house = House {
+        run_dir: &plan.run_dir,
+        shared: &shared,
+        work: &work,
+        cgroups: cgroups.ok(),
+        may_count: false,
+        store_since: None,
+        failures: Mutex::default(),
+    };
+    let start = start_of(&plan);
+    let mut slots = Vec::new();
+    for planned in plan.agents.clone() {
+        let own = settings.agents.get(&planned.name).cloned();
+        let own = own.ok_or_else(|| HandleError::Fatal(format!("agents.toml has no agent.{}", planned.name)))?;
+        slots.push(Slot::new(planned, own, &house));
+    }
+    let watch = watch(&mut house, &mut slots, &settings, start);
     tokio::select! {
         () = work.shutdown.cancelled() => {}
         ended = watch => ended?,
     }
-    drain(&mut slots).await;
+    drain(&plan.run_dir, &mut slots).await;
     Ok(())
+}
+
+/// Digests of what each agent is told and of its program, and what the person who started us said.
+fn start_of(plan: &Plan) -> ledger::Start {
+    let mut programs: BTreeMap<PathBuf, String> = BTreeMap::new();
+    let mut hashes = BTreeMap::new();
+    for agent in &plan.agents {
+        let Some(launch) = &agent.launch else {
+            hashes.insert(agent.name.clone(), [String::new(), String::new()]);
+            continue;
+        };
+        let real = launch.program.canonicalize().unwrap_or_else(|_| launch.program.clone());
+        let binary = programs
+            .entry(real)
+            .or_insert_with_key(|program| std::fs::read(program).map(|bytes| digest(&[&bytes])).unwrap_or_default());
+        // Values may be secret; a digest over all of them together tells none.
+        let told: Vec<&[u8]> =
+            launch.env.iter().flat_map(|(name, value)| [name.as_bytes(), value.as_bytes()]).collect();
+        hashes.insert(agent.name.clone(), [digest(&told), binary.clone()]);
+    }
+    ledger::Start { releases: std::env::var_os("SWARM_RELEASE").is_some(), hashes }
+}
+
+/// SHA-256 over parts, each with its length before it; hex.
+fn digest(parts: &[&[u8]]) -> String {
+    use sha2::Digest;
+    let mut hash = sha2::Sha256::new();
+    for part in parts {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    hex::encode(hash.finalize())
 }
 
 /// Tells a fact. One that is not stored in time is only logged: the next one says it again.
@@ -134,32 +212,34 @@ async fn tell(work: &Work, route: Route, key: String, payload: Payload) {
     }
 }
 
-async fn watch(run_dir: &std::path::Path, slots: &mut [Slot], shared: &Shared, work: &Work) -> Result<(), HandleError> {
+async fn watch(
+    house: &mut House<'_>,
+    slots: &mut [Slot],
+    settings: &Settings,
+    start: ledger::Start,
+) -> Result<(), HandleError> {
     let mut deaths = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child())
         .map_err(|error| HandleError::Fatal(format!("no signal of dead children: {error}")))?;
-    let mut ticks = runtime::grid(runtime::USUALLY);
-    let mut first = true;
+    let mut ticks = runtime::grid(CALM_EVERY);
+    let mut overseer = Overseer::new(settings);
     let is_resumed = std::env::var_os("SWARM_RESUMED").is_some();
-    let mut start = (!is_resumed).then(PersonsStart::default);
     loop {
-        if let Some(told) = &mut start {
-            match told.store(slots, work).await {
-                Ok(()) => start = None,
-                Err(error) => tracing::warn!(%error, "earlier restarts still count"),
-            }
+        house.look_at_store(Instant::now());
+        if !house.may_count {
+            house.may_count = declare(house, &start, is_resumed).await;
         }
-        let may_count = start.as_ref().is_none_or(|start| start.before.is_some());
+        let turn = Turn { now: Instant::now(), all_stop: false };
+        overseer.look(house, slots, turn).await;
         for slot in slots.iter_mut() {
-            match look(run_dir, slot, shared, work, first, may_count).await {
+            match slot.turn(house, turn).await {
                 Ok(()) => {}
                 Err(HandleError::Fatal(text)) => return Err(HandleError::Fatal(text)),
                 // Beginning anew would forget pauses and quarantines.
-                Err(error) => tracing::warn!(process = slot.planned.name, %error, "looked at again"),
+                Err(error) => tracing::warn!(process = slot.name(), %error, "looked at again"),
             }
         }
-        first = false;
-        work.progress();
-        let is_calm = start.is_none() && slots.iter().all(Slot::is_calm);
+        house.work.progress();
+        let is_calm = house.may_count && slots.iter().all(Slot::is_calm);
         tokio::select! {
             _ = deaths.recv() => {}
             _ = ticks.tick() => {}
@@ -168,320 +248,149 @@ async fn watch(run_dir: &std::path::Path, slots: &mut [Slot], shared: &Shared, w
     }
 }
 
-async fn look(
-    run_dir: &std::path::Path,
-    slot: &mut Slot,
-    shared: &Shared,
-    work: &Work,
-    first: bool,
-    may_count: bool,
-) -> Result<(), HandleError> {
-    let name = slot.planned.name.clone();
-    let now = work.clock.now();
-    let mut cause = "first".to_owned();
-    if let Some(process) = &mut slot.process {
-        match process.ended() {
-            Some(how) => cause = how,
-            None if shared.registry.is_hung(&name, Instant::now(), STARTING_FOR, DEAF_AFTER) => {
-                tracing::error!(process = name, "no sign of life; killed");
-                process.kill();
-                cause = "hung".to_owned();
+/// Stores what is meant to run, or compares with it when we were only started again. Says whether that is done.
+async fn declare(house: &House<'_>, start: &ledger::Start, is_resumed: bool) -> bool {
+    let told = if is_resumed { start.differences(house.work).await } else { start.store(house.work).await };
+    match told {
+        Ok(changed) if is_resumed && !changed.is_empty() => {
+            let text = format!("Changed while the swarm ran, and nobody said so: {}.", changed.join(", "));
+            alert(house, "drift:declared".to_owned(), Severity::Critical, text).await;
+            true
+        }
+        Ok(changed) => {
+            if !changed.is_empty() {
+                tracing::info!(changed = changed.join(", "), "declared anew");
             }
-            None => return Ok(()),
-        }
-        tracing::warn!(process = name, cause, "ended");
-        slot.process = None;
-        shared.registry.ended(&name, &cause);
-        if !uses_up_a_restart(&cause) {
-            slot.next_start = Instant::now() + UNREACHABLE_PAUSE;
-            return Ok(());
-        }
-        slot.uncounted = Some(cause.clone());
-    } else if let Some(uncounted) = &slot.uncounted {
-        cause.clone_from(uncounted);
-    } else if !work.bus.is_connected() {
-        // Without the broker no agent can start; trying would only use up its restarts.
-        return Ok(());
-    } else if Instant::now() < slot.next_start || is_down(slot, work).await? {
-        return Ok(());
-    } else if !first {
-        cause = "again".to_owned();
-    }
-    if cause != "first" {
-        if !may_count {
-            return Ok(());
-        }
-        let restarts = count(work, &name).await?;
-        let times: Vec<i64> = restarts.iter().map(|r| r.at.0).collect();
-        if let Some(window) = windows::breached(&times, now.0) {
-            quarantine(slot, shared, work, window).await?;
-            slot.uncounted = None;
-            return Ok(());
-        }
-        if cause != "again" {
-            slot.next_start = Instant::now() + pause(windows::pause_ms(&times, now.0));
-            record(work, &name, &cause).await?;
-            slot.uncounted = None;
-            return Ok(());
-        }
-    }
-    start(run_dir, slot, shared, work).await
-}
-
-/// A process that could not reach NATS or the store at its start says so by its exit code and ends, and so does one that
-/// did not hear us for a while. That is an outage, maybe only of its own link, or our own silence, and no fault of
-/// that process: it is started again until it can, as everybody waits who ran before.
-fn uses_up_a_restart(cause: &str) -> bool {
-    [runtime::EXIT_UNAVAILABLE, runtime::EXIT_ORPHANED].iter().all(|code| cause != format!("exit {code}"))
-}
-
-async fn start(run_dir: &std::path::Path, slot: &mut Slot, shared: &Shared, work: &Work) -> Result<(), HandleError> {
-    let boot_id = BootId(runtime::clock::new_id(work.clock.as_ref()));
-    match Process::start(run_dir, &slot.planned, boot_id) {
-        Ok(process) => {
-            tracing::info!(process = slot.planned.name, pid = process.pid(), "started");
-            shared.registry.started(&slot.planned.name, process.pid(), boot_id, Instant::now());
-            slot.process = Some(process);
-            Ok(())
+            true
         }
         Err(error) => {
-            tracing::error!(process = slot.planned.name, %error, program = %slot.planned.program.display(), "can't be started");
-            slot.next_start = Instant::now() + NOT_STARTED_PAUSE;
-            record(work, &slot.planned.name, "not started").await
+            tracing::warn!(%error, "what was declared is not known yet; nobody is started");
+            false
         }
     }
 }
 
-async fn count(work: &Work, agent: &str) -> Result<Vec<Restart>, HandleError> {
-    let mut unit = work.begin(nobody()).await?;
-    let declared = store::supervision::declared(&mut unit).await?;
-    let since = counted_since(&declared, agent, work.clock.now());
-    let restarts = store::supervision::restarts_since(&mut unit, agent, since).await?;
-    unit.rollback().await?;
-    Ok(restarts)
+/// What concerns all agents at once: planned restarts, and the memory of the machine.
+struct Overseer<'a> {
+    settings: &'a Settings,
+    planner: recycle::Planner,
+    floor: usage::Floor,
+    planned_at: Option<Instant>,
 }
 
-/// Restarts count within the longest window, and only since a person last started the swarm: whoever does that has
-/// looked, and a quarantine they cleared must not come back with the next restart.
-fn counted_since(declared: &[Declared], agent: &str, now: UnixMs) -> UnixMs {
-    let oldest = now.plus_ms(-windows::LONGEST_MS);
-    let started = declared.iter().filter(|row| row.agent == agent && row.state == RUNNING).map(|row| row.at);
-    started.fold(oldest, UnixMs::max)
-}
-
-fn pause(ms: i64) -> Duration {
-    Duration::from_millis(u64::try_from(ms).unwrap_or(0))
-}
-
-async fn record(work: &Work, agent: &str, cause: &str) -> Result<(), HandleError> {
-    metrics::counter!("swarm_restarts_total", "agent" => agent.to_owned(), "cause" => cause.to_owned()).increment(1);
-    let mut unit = work.begin(nobody()).await?;
-    let now = unit.now().await?;
-    let boot_id = BootId(runtime::clock::new_id(work.clock.as_ref()));
-    let restart = Restart { agent: agent.to_owned(), boot_id, at: now, cause: cause.to_owned() };
-    store::supervision::insert_restart(&mut unit, &restart).await?;
-    unit.commit().await.map_err(Into::into)
-}
-
-async fn quarantine(slot: &mut Slot, shared: &Shared, work: &Work, window: windows::Window) -> Result<(), HandleError> {
-    let name = slot.planned.name.clone();
-    let reason = format!("{} restarts in {} s", window.restarts, window.within_ms / 1_000);
-    tracing::error!(process = name, reason, "quarantined until a person starts the swarm again");
-    shared.registry.quarantined(&name, &reason);
-    let mut unit = work.begin(nobody()).await?;
-    let now = unit.now().await?;
-    let declared = Declared {
-        agent: name.clone(),
-        state: "quarantined".to_owned(),
-        config_hash: String::new(),
-        binary_hash: String::new(),
-        reason: reason.clone(),
-        at: now,
-    };
-    store::supervision::declare(&mut unit, &declared).await?;
-    let body = serde_json::json!({ "agent": name, "reason": reason });
-    store::audit::append_governance(&mut unit, "quarantined", NAME, &body, now).await?;
-    unit.commit().await?;
-    slot.quarantined = Some(true);
-    let text = format!("{name}: {reason}; it stays down until a person starts the swarm again");
-    let alert = Alert { name: format!("quarantined:{name}"), severity: Severity::Critical, text };
-    tell(work, Route::Alert, format!("quarantined:{name}:{}", now.0), Payload::Alert(alert)).await;
-    Ok(())
-}
-
-/// Whether the agent was quarantined. Asked of the store once, and again until it answers: a start on a guess would
-/// forget why the agent is down.
-async fn is_down(slot: &mut Slot, record: &impl Record) -> Result<bool, HandleError> {
-    if let Some(known) = slot.quarantined {
-        return Ok(known);
+impl<'a> Overseer<'a> {
+    fn new(settings: &'a Settings) -> Self {
+        Self { settings, planner: recycle::Planner::default(), floor: usage::Floor::default(), planned_at: None }
     }
-    let mut unit = record.begin(nobody()).await?;
-    let rows = store::supervision::declared(&mut unit).await?;
-    unit.rollback().await?;
-    let is_quarantined = rows.iter().any(|row| row.agent == slot.planned.name && row.state == "quarantined");
-    slot.quarantined = Some(is_quarantined);
-    Ok(is_quarantined)
-}
 
-/// Asks everybody to drain, the money agents last; who does not end in time is killed, which loses nothing.
-async fn drain(slots: &mut [Slot]) {
-    let is_money = |slot: &Slot| MONEY.contains(&slot.planned.name.as_str());
-    let (mut money, mut others): (Vec<&mut Slot>, Vec<&mut Slot>) = slots.iter_mut().partition(|slot| is_money(slot));
-    end_all(&mut others, DRAIN_OTHERS).await;
-    end_all(&mut money, DRAIN_MONEY).await;
-}
-
-async fn end_all(slots: &mut [&mut Slot], within: Duration) {
-    for slot in slots.iter_mut() {
-        if let Some(process) = &mut slot.process {
-            process.ask_to_end();
-        }
-    }
-    let waited = tokio::time::timeout(within, async {
-        loop {
-            let running = slots.iter_mut().any(|s| s.process.as_mut().is_some_and(|p| p.ended().is_none()));
-            if !running {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    if waited.await.is_err() {
-        for slot in slots.iter_mut() {
-            if let Some(process) = slot.process.as_mut().filter(|p| p.is_running()) {
-                tracing::error!(process = slot.planned.name, "did not drain in time; killed");
-                process.kill();
+    async fn look(&mut self, house: &House<'_>, slots: &mut [Slot], turn: Turn) {
+        let failures = std::mem::take(&mut *house.failures.lock().unwrap_or_else(PoisonError::into_inner));
+        for name in failures {
+            if self.planner.failed(&name, self.settings.recycle_every, turn.now) {
+                let text =
+                    format!("{name} ended again after its planned restart: nobody else is restarted as planned today.");
+                alert(house, format!("recycle:{name}"), Severity::Warning, text).await;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use store::Unit;
-    use testkit::VirtualClock;
-
-    use super::*;
-
-    /// The store, which may be away.
-    struct Door {
-        store: memory::Store,
-        is_away: AtomicBool,
-    }
-
-    impl Record for Door {
-        async fn begin(&self, _: UserId) -> Result<Unit, HandleError> {
-            if self.is_away.load(Ordering::SeqCst) {
-                return Err(HandleError::Retry("the store is away".to_owned()));
-            }
-            Ok(self.store.begin())
-        }
-
-        async fn commit(&self, unit: Unit, _: UserId, _: Vec<Message>) -> Result<(), HandleError> {
-            Ok(unit.commit().await?)
+        self.flush(house, slots, turn);
+        if self.planned_at.is_none_or(|at| turn.now.duration_since(at) >= PLAN_EVERY) {
+            self.planned_at = Some(turn.now);
+            self.recycle(house, slots, turn).await;
         }
     }
 
-    fn slot(name: &str) -> Slot {
-        let planned = PlannedAgent {
-            name: name.to_owned(),
-            program: PathBuf::from("no such program"),
-            env: BTreeMap::new(),
-            log: PathBuf::from("no such log"),
-        };
-        Slot { planned, process: None, next_start: Instant::now(), quarantined: None, uncounted: None }
-    }
-
-    #[test]
-    fn an_outage_uses_up_no_restart() {
-        for (cause, counts) in [
-            ("exit 69", false),
-            ("exit 75", false),
-            ("exit 70", true),
-            ("exit 0", true),
-            ("signal 9", true),
-            ("hung", true),
-        ] {
-            assert_eq!(uses_up_a_restart(cause), counts, "{cause}");
+    /// Ends the largest process that may be, when the machine has too little memory left.
+    fn flush(&mut self, house: &House<'_>, slots: &mut [Slot], turn: Turn) {
+        let Some(available) = usage::available_bytes() else { return };
+        let sizes: BTreeMap<String, u64> = slots
+            .iter()
+            .filter(|slot| matches!(slot.stage, Stage::Running(_)))
+            .filter_map(|slot| Some((slot.name().to_owned(), slot.rss_bytes?)))
+            .collect();
+        let is_critical = |name: &str| self.settings.agents.get(name).is_none_or(|agent| agent.is_critical);
+        let may = usage::may_be_flushed(&sizes, is_critical);
+        let Some(name) = self.floor.look(available, self.settings.system_floor_bytes, may, turn.now) else { return };
+        if let Some(slot) = slots.iter_mut().find(|slot| slot.name() == name) {
+            let cause = format!("{} MB left on the machine, {name} is the largest that may be ended", available >> 20);
+            slot.ask_to_end(house, Some(Why::new(RestartKind::Memory, cause)), turn.now);
         }
     }
 
-    #[tokio::test]
-    async fn a_quarantine_is_not_forgotten_because_the_store_was_away_when_it_was_asked() {
-        let clock = Arc::new(VirtualClock::at(UnixMs(1_800_000_000_000)));
-        let door = Door { store: memory::Store::new(clock), is_away: AtomicBool::new(false) };
-        let mut unit = door.begin(nobody()).await.unwrap();
-        let declared = Declared {
-            agent: "dexter".to_owned(),
-            state: "quarantined".to_owned(),
-            config_hash: String::new(),
-            binary_hash: String::new(),
-            reason: "3 restarts in 60 s".to_owned(),
-            at: UnixMs(1_800_000_000_000),
-        };
-        store::supervision::declare(&mut unit, &declared).await.unwrap();
-        unit.commit().await.unwrap();
-        let (mut down, mut up) = (slot("dexter"), slot("monitor"));
-        door.is_away.store(true, Ordering::SeqCst);
-        for slot in [&mut down, &mut up] {
-            assert!(is_down(slot, &door).await.is_err(), "{}: nobody knows", slot.planned.name);
-        }
-        door.is_away.store(false, Ordering::SeqCst);
-        assert!(is_down(&mut down, &door).await.unwrap());
-        assert!(!is_down(&mut up, &door).await.unwrap());
-        door.is_away.store(true, Ordering::SeqCst);
-        assert!(is_down(&mut down, &door).await.unwrap(), "what the store said is kept");
-    }
-
-    #[tokio::test]
-    async fn a_persons_start_that_is_stored_late_clears_no_quarantine_from_since() {
-        let clock = Arc::new(VirtualClock::at(UnixMs(1_800_000_000_000)));
-        let door = Door { store: memory::Store::new(clock), is_away: AtomicBool::new(false) };
-        let quarantine = async |agent: &str, at| {
-            let mut unit = door.begin(nobody()).await.unwrap();
-            let declared = Declared {
-                agent: agent.to_owned(),
-                state: "quarantined".to_owned(),
-                config_hash: String::new(),
-                binary_hash: String::new(),
-                reason: "3 restarts in 60 s".to_owned(),
-                at: UnixMs(at),
+    /// Starts the process anew whose turn it is.
+    async fn recycle(&mut self, house: &House<'_>, slots: &mut [Slot], turn: Turn) {
+        let registry = &house.shared.registry;
+        let seen = slots.iter().map(|slot| {
+            let chance = match &slot.stage {
+                Stage::Running(process) => chance(process.boot_id()),
+                Stage::External { known: Some(boot_id), .. } => chance(*boot_id),
+                _ => 0,
             };
-            store::supervision::declare(&mut unit, &declared).await.unwrap();
-            unit.commit().await.unwrap();
+            let well_since = registry.well_since(slot.name(), turn.now);
+            (slot.name().to_owned(), recycle::Seen { well_since, chance, idle_only: slot.settings.idle_only })
+        });
+        let seen: BTreeMap<String, recycle::Seen> = seen.collect();
+        let now_ms = house.work.now().0;
+        let is_blackout = self.settings.blackouts.iter().any(|part| part.holds(now_ms));
+        let every = self.settings.recycle_every;
+        // The store is only asked when somebody is due.
+        if self.planner.next(&seen, every, is_blackout, true, turn.now).is_none() {
+            return;
+        }
+        let is_idle = match is_idle(house.work).await {
+            Ok(is_idle) => is_idle,
+            Err(error) => return tracing::warn!(%error, "planned restarts wait"),
         };
-        quarantine("dexter", 1).await;
-        quarantine("monitor", 1).await;
-        let slots = [slot("dexter"), slot("monitor"), slot("reflector")];
-        let mut start = PersonsStart::default();
-        start.read(&door).await.unwrap();
-        quarantine("dexter", 2).await;
-        quarantine("reflector", 2).await;
-        start.store(&slots, &door).await.unwrap();
-        let mut unit = door.begin(nobody()).await.unwrap();
-        let rows = store::supervision::declared(&mut unit).await.unwrap();
-        let states: Vec<_> = rows.iter().map(|row| (row.agent.as_str(), row.state.as_str())).collect();
-        assert_eq!(states, [("dexter", "quarantined"), ("monitor", RUNNING), ("reflector", "quarantined")]);
+        let Some(name) = self.planner.next(&seen, every, is_blackout, is_idle, turn.now).map(str::to_owned) else {
+            return;
+        };
+        if let Some(slot) = slots.iter_mut().find(|slot| slot.name() == name) {
+            self.planner.begun(&name, turn.now);
+            slot.ask_to_end(house, Some(Why::new(RestartKind::Recycle, "planned")), turn.now);
+        }
     }
+}
 
-    #[test]
-    fn restarts_from_before_a_person_started_the_swarm_do_not_count() {
-        let row = |agent: &str, state: &str, at| Declared {
-            agent: agent.to_owned(),
-            state: state.to_owned(),
-            config_hash: String::new(),
-            binary_hash: String::new(),
-            reason: String::new(),
-            at: UnixMs(at),
-        };
-        let now = UnixMs(100 * windows::LONGEST_MS);
-        let day_ago = now.plus_ms(-windows::LONGEST_MS);
-        let since = |rows: &[Declared]| counted_since(rows, "a", now);
-        assert_eq!(since(&[]), day_ago);
-        assert_eq!(since(&[row("a", RUNNING, now.0 - 5_000), row("b", RUNNING, now.0)]), now.plus_ms(-5_000));
-        assert_eq!(since(&[row("a", RUNNING, day_ago.0 - 1)]), day_ago, "an old start does not widen the window");
-        assert_eq!(since(&[row("a", "quarantined", now.0)]), day_ago);
+/// No order is open and no approval waits.
+async fn is_idle(record: &impl Record) -> Result<bool, HandleError> {
+    let mut unit = record.begin(nobody()).await?;
+    let open = store::orders::open_orders(&mut unit, &domain::market::Venue::ALL).await?;
+    let waiting = store::approvals::pending(&mut unit, None).await?;
+    unit.rollback().await?;
+    Ok(open.is_empty() && waiting.is_empty())
+}
+
+/// Asks everybody to drain, the money agents last; who does not end in time is killed, which loses nothing. What ended so was
+/// asked to, and is not counted.
+async fn drain(run_dir: &Path, slots: &mut [Slot]) {
+    let is_money = |slot: &Slot| MONEY.contains(&slot.name());
+    let (mut money, mut others): (Vec<&mut Slot>, Vec<&mut Slot>) = slots.iter_mut().partition(|slot| is_money(slot));
+    end_all(run_dir, &mut others, DRAIN_OTHERS).await;
+    end_all(run_dir, &mut money, DRAIN_MONEY).await;
+}
+
+async fn end_all(run_dir: &Path, slots: &mut [&mut Slot], within: Duration) {
+    let mut left: Vec<(String, &mut Process)> = Vec::new();
+    for slot in slots.iter_mut() {
+        let name = slot.name().to_owned();
+        if let Stage::Running(process) | Stage::Ending { process, .. } = &mut slot.stage {
+            process.ask_to_end();
+            left.push((name, process));
+        }
+    }
+    let until = Instant::now() + within;
+    while !left.is_empty() && Instant::now() < until {
+        left.retain_mut(|(name, process)| {
+            let is_over = process.ended().is_some();
+            if is_over {
+                Process::forget(run_dir, name);
+            }
+            !is_over
+        });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for (name, process) in left {
+        tracing::error!(process = name, "did not drain in time; killed");
+        process.kill();
+        Process::forget(run_dir, &name);
     }
 }

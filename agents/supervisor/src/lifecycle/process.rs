@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::PlannedAgent;
+use super::Launch;
 
 /// What is left in `<run dir>/<agent>.json` for the next supervisor.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -20,6 +20,20 @@ struct Note {
     /// Start time in clock ticks since boot: tells a process from a later one with the same id.
     start_ticks: u64,
     boot_id: BootId,
+    /// The machine's own start: what ran before it ended with it.
+    #[serde(default)]
+    machine: String,
+}
+
+/// What a note of an earlier supervisor tells.
+#[derive(Debug)]
+pub(super) enum Recalled {
+    /// It runs.
+    Running(Process),
+    /// It ended, and nobody may have counted that yet. How it ended; `None` when the machine went down with it.
+    Ended(BootId, Option<String>),
+    /// Somebody else starts it; the start that was known last.
+    Known(BootId),
 }
 
 impl Note {
@@ -42,12 +56,12 @@ pub struct Process {
 
 impl Process {
     /// Starts an agent in a process group of its own, with its own environment and nothing of ours but `PATH`.
-    pub(super) fn start(run_dir: &Path, planned: &PlannedAgent, boot_id: BootId) -> io::Result<Self> {
-        let log = OpenOptions::new().create(true).append(true).open(&planned.log)?;
-        let child = Command::new(&planned.program)
+    pub(super) fn start(run_dir: &Path, name: &str, launch: &Launch, boot_id: BootId) -> io::Result<Self> {
+        let log = OpenOptions::new().create(true).append(true).open(&launch.log)?;
+        let child = Command::new(&launch.program)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-            .envs(&planned.env)
+            .envs(&launch.env)
             .env("SWARM_SUPERVISED", "1")
             .env("SWARM_BOOT_ID", boot_id.to_string())
             .stdin(Stdio::null())
@@ -56,10 +70,11 @@ impl Process {
             .process_group(0)
             .spawn()?;
         let pid = child.id();
-        let note = Note { pid, start_ticks: stat(pid).map_or(0, |(_, ticks)| ticks), boot_id };
-        let mut process = Self { run_dir: run_dir.to_owned(), name: planned.name.clone(), note, child: Some(child) };
+        let start_ticks = stat(pid).map_or(0, |(_, ticks)| ticks);
+        let note = Note { pid, start_ticks, boot_id, machine: machine() };
+        let mut process = Self { run_dir: run_dir.to_owned(), name: name.to_owned(), note, child: Some(child) };
         // Without its note no later supervisor would know of it and would start a second one beside it.
-        if let Err(error) = process.note.write(&path(run_dir, &planned.name)) {
+        if let Err(error) = process.note.write(&path(run_dir, name)) {
             process.kill();
             return Err(error);
         }
@@ -68,9 +83,38 @@ impl Process {
 
     /// Takes over the process that an earlier supervisor started, when it is still that one.
     pub(super) fn adopt(run_dir: &Path, name: &str) -> Option<Self> {
+        match Self::recall(run_dir, name)? {
+            Recalled::Running(process) => Some(process),
+            Recalled::Ended(..) | Recalled::Known(_) => None,
+        }
+    }
+
+    /// What an earlier supervisor left about a process; `None` when there was none, or it ended as it was asked to.
+    pub(super) fn recall(run_dir: &Path, name: &str) -> Option<Recalled> {
         let note: Note = serde_json::from_slice(&std::fs::read(path(run_dir, name)).ok()?).ok()?;
+        if note.pid == 0 {
+            return Some(Recalled::Known(note.boot_id));
+        }
         let process = Self { run_dir: run_dir.to_owned(), name: name.to_owned(), note, child: None };
-        process.is_running().then_some(process)
+        if process.is_running() {
+            return Some(Recalled::Running(process));
+        }
+        let is_same_machine = process.note.machine == machine();
+        Some(Recalled::Ended(process.note.boot_id, is_same_machine.then(|| process.left_behind())))
+    }
+
+    /// Keeps which start of a process is known that somebody else started.
+    pub(super) fn note_external(run_dir: &Path, name: &str, boot_id: BootId) -> io::Result<()> {
+        Note { pid: 0, start_ticks: 0, boot_id, machine: machine() }.write(&path(run_dir, name))
+    }
+
+    /// It ended as it was asked to: the next supervisor has nothing to count.
+    pub(super) fn forget(run_dir: &Path, name: &str) {
+        if let Err(error) = std::fs::remove_file(path(run_dir, name))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(%error, name, "the note of an ended process stays: its end will be counted");
+        }
     }
 
     /// Its process id.
@@ -88,6 +132,16 @@ impl Process {
     #[must_use]
     pub const fn boot_id(&self) -> BootId {
         self.note.boot_id
+    }
+
+    /// How long it runs, by the kernel.
+    pub(super) fn age(&self) -> Option<std::time::Duration> {
+        let up = std::fs::read_to_string("/proc/uptime").ok()?;
+        let up: f64 = up.split_whitespace().next()?.parse().ok()?;
+        let started = std::time::Duration::from_millis(
+            self.note.start_ticks.saturating_mul(1_000) / super::usage::ticks_a_second(),
+        );
+        std::time::Duration::try_from_secs_f64(up).ok()?.checked_sub(started)
     }
 
     /// How it ended; `None` while it runs.
@@ -141,6 +195,11 @@ impl Process {
     }
 }
 
+/// The machine's start, by the kernel's own id of it; empty where there is none.
+fn machine() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
 fn path(run_dir: &Path, name: &str) -> PathBuf {
     run_dir.join(format!("{name}.json"))
 }
@@ -178,14 +237,9 @@ mod tests {
         let program = folder.join("agent.sh");
         std::fs::write(&program, format!("#!/bin/sh\necho $$ > {}\nexec sleep 600\n", pid_file.display())).unwrap();
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        let planned = PlannedAgent {
-            name: "agent".into(),
-            program,
-            env: std::collections::BTreeMap::new(),
-            log: folder.join("log"),
-        };
+        let launch = Launch { program, env: std::collections::BTreeMap::new(), log: folder.join("log") };
         let missing = folder.join("no such folder");
-        assert!(Process::start(&missing, &planned, BootId(uuid::Uuid::nil())).is_err());
+        assert!(Process::start(&missing, "agent", &launch, BootId(uuid::Uuid::nil())).is_err());
         let left = std::fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse().ok());
         assert!(left.is_none_or(|pid| stat(pid).is_none_or(|(state, _)| matches!(state, 'Z' | 'X'))), "{left:?} runs");
         std::fs::remove_dir_all(&folder).unwrap();
@@ -200,7 +254,7 @@ mod tests {
             run_dir: folder.clone(),
             name: "agent".into(),
             // No process of this id started then.
-            note: Note { pid: std::process::id(), start_ticks: 1, boot_id },
+            note: Note { pid: std::process::id(), start_ticks: 1, boot_id, machine: machine() },
             child: None,
         };
         assert_eq!(adopted.ended().as_deref(), Some("gone"));
@@ -210,16 +264,41 @@ mod tests {
     }
 
     #[test]
+    fn what_a_dead_supervisor_left_says_whether_an_end_is_to_be_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let recall = || Process::recall(folder.path(), "agent");
+        assert!(recall().is_none());
+        let boot_id = BootId(uuid::Uuid::from_u128(7));
+        let (_, ticks) = stat(std::process::id()).unwrap();
+        let write = |pid, start_ticks, machine| {
+            Note { pid, start_ticks, boot_id, machine }.write(&path(folder.path(), "agent")).unwrap();
+        };
+        write(std::process::id(), ticks, machine());
+        assert!(matches!(recall(), Some(Recalled::Running(_))));
+        write(std::process::id(), ticks + 1, machine());
+        assert!(matches!(recall(), Some(Recalled::Ended(of, Some(how))) if of == boot_id && how == "gone"));
+        write(std::process::id(), ticks + 1, "another start of the machine".to_owned());
+        assert!(matches!(recall(), Some(Recalled::Ended(of, None)) if of == boot_id));
+        Process::note_external(folder.path(), "agent", boot_id).unwrap();
+        assert!(matches!(recall(), Some(Recalled::Known(of)) if of == boot_id));
+        Process::forget(folder.path(), "agent");
+        assert!(recall().is_none());
+        Process::forget(folder.path(), "agent");
+    }
+
+    #[test]
     fn our_own_process_is_found_and_a_stranger_with_the_same_id_is_not() {
         let pid = std::process::id();
         let (_, ticks) = stat(pid).unwrap();
         let of = |start_ticks| Process {
             run_dir: PathBuf::new(),
             name: "agent".into(),
-            note: Note { pid, start_ticks, boot_id: BootId(uuid::Uuid::nil()) },
+            note: Note { pid, start_ticks, boot_id: BootId(uuid::Uuid::nil()), machine: machine() },
             child: None,
         };
         assert!(of(ticks).is_running());
         assert!(!of(ticks + 1).is_running());
+        assert!(of(ticks).age().unwrap() < std::time::Duration::from_secs(3_600));
+        assert_eq!(of(u64::MAX).age(), None, "a start in the future");
     }
 }

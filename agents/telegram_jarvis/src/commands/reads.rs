@@ -327,12 +327,13 @@ fn percent(part: &Value, whole: &Value) -> String {
 pub(super) async fn agents(work: &Work) -> Result<String, CommandError> {
     let answer = doors::ask(work, "swarm.status", &Value::Null).await?;
     let row = |agent: &Value| {
-        let restarts = agent["restarts"].as_u64().unwrap_or(0).to_string();
+        let restarts =
+            ["60s", "15min", "24h"].map(|window| agent["restarts_in"][window].as_u64().unwrap_or(0).to_string());
         let name = one_line(agent["agent"].as_str().unwrap_or("?"), 20);
-        vec![name, one_line(agent["verdict"].as_str().unwrap_or("?"), 12), restarts]
+        vec![name, one_line(agent["verdict"].as_str().unwrap_or("?"), 12), restarts.join("/")]
     };
     let rows: Vec<Vec<String>> = answer["agents"].as_array().into_iter().flatten().map(row).collect();
-    let heads = [("agent", Align::Left), ("is", Align::Left), ("restarts", Align::Right)];
+    let heads = [("agent", Align::Left), ("is", Align::Left), ("restarts 1m/15m/24h", Align::Right)];
     Ok(fitting(table(&heads, &rows)))
 }
 

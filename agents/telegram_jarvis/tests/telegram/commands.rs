@@ -28,7 +28,7 @@ async fn every_command_is_answered_from_the_doors() {
         ("/approvals", &["1 wait for a human", "BUY 0.41 BTCUSDT, at most $1500.00", "left"]),
         ("/limits", &["position_usd", "5000 (house 10000)"]),
         ("/risk", &["+0.03 %", "Losses in a row", "Breaker latched"]),
-        ("/agents", &["treasury", "healthy", "restarts"]),
+        ("/agents", &["treasury", "healthy", "restarts", "0/0/1"]),
         ("/logs", &["No notice and no alert"]),
         ("/resume", &["The kill level is 0"]),
         ("/help", &["/status", "/close", "I never lower a limit"]),

@@ -310,7 +310,7 @@ fn row(id: ApprovalId, tier: u8, now: UnixMs) -> Value {
 fn answers() -> BTreeMap<&'static str, Value> {
     let agents: Vec<Value> = ["treasury", "buy_bot"]
         .iter()
-        .map(|name| json!({ "agent": name, "verdict": "healthy", "restarts": 0 }))
+        .map(|name| json!({ "agent": name, "verdict": "healthy", "restarts_in": { "60s": 0, "15min": 0, "24h": 1 } }))
         .collect();
     let point =
         |n: i64| json!({ "at_ms": 1_795_000_000_000_i64 + n * 3_600_000, "equity_usd": format!("{}", 50_000 + n) });

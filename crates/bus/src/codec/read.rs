@@ -29,7 +29,13 @@ pub(super) fn payload(wire: &Wire, head: &Header, door: &Door) -> Result<Payload
         Wire::ApprovalRequest(p) => Payload::ApprovalRequest(approval_request(p, head.user_id)?),
         Wire::ApprovalResponse(p) => Payload::ApprovalResponse(approval_response(p)?),
         Wire::HealthCheck(_) => Payload::HealthCheck,
-        Wire::Command(p) => Payload::AgentCommand(AgentCommand { command: name(&p.command, "command")? }),
+        Wire::Command(p) => Payload::AgentCommand(AgentCommand {
+            command: name(&p.command, "command")?,
+            boot_id: Some(p.boot_id.as_str())
+                .filter(|text| !text.is_empty())
+                .map(|text| id(text, "boot_id"))
+                .transpose()?,
+        }),
         Wire::OrderIntent(p) => Payload::OrderIntent(order_intent(p, head.user_id)?),
         Wire::OrderDecision(p) => Payload::OrderDecision(order_decision(p)?),
         Wire::Permit(p) => Payload::Permit(permit(p, head.user_id)?),
@@ -282,6 +288,10 @@ fn heartbeat(p: &v1::Heartbeat) -> Result<Heartbeat, Reject> {
         in_hand: names(&p.in_hand, "in_hand")?,
         lacks: names(&p.lacks, "lacks")?,
         draining: p.draining,
+        unready: names(&p.unready, "unready")?,
+        held: p.held,
+        handled: p.handled,
+        failed: p.failed,
     })
 }
 

@@ -16,7 +16,10 @@ pub(super) fn payload(payload: &Payload) -> Option<Wire> {
         Payload::ApprovalRequest(p) => Wire::ApprovalRequest(approval_request(p)),
         Payload::ApprovalResponse(p) => Wire::ApprovalResponse(approval_response(p)),
         Payload::HealthCheck => Wire::HealthCheck(v1::HealthCheck {}),
-        Payload::AgentCommand(p) => Wire::Command(v1::AgentCommand { command: p.command.clone() }),
+        Payload::AgentCommand(p) => Wire::Command(v1::AgentCommand {
+            command: p.command.clone(),
+            boot_id: p.boot_id.map(|id| id.to_string()).unwrap_or_default(),
+        }),
         Payload::OrderIntent(p) => Wire::OrderIntent(order_intent(p)),
         Payload::OrderDecision(p) => Wire::OrderDecision(order_decision(p)),
         Payload::Permit(p) => Wire::Permit(permit(p)),
@@ -256,6 +259,10 @@ fn heartbeat(p: &Heartbeat) -> v1::Heartbeat {
         in_hand: p.in_hand.clone(),
         lacks: p.lacks.clone(),
         draining: p.draining,
+        unready: p.unready.clone(),
+        held: p.held,
+        handled: p.handled,
+        failed: p.failed,
     }
 }
 

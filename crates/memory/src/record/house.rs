@@ -167,16 +167,17 @@ impl KillLevels for MemoryUnit {
 
 #[async_trait]
 impl Supervision for MemoryUnit {
-    async fn insert_restart(&mut self, restart: &Restart) -> Result<(), StoreError> {
+    async fn insert_restart(&mut self, restart: &Restart) -> Result<bool, StoreError> {
         self.run(|s| {
             s.insert("restarts")?;
             texts([restart.agent.as_str(), &restart.cause])?;
             let key = (restart.agent.clone(), restart.boot_id);
-            if !view!(s, restarts).has(&key) {
-                s.lock(Lock::Restart(key.0.clone(), key.1))?;
-                s.changes.restarts.insert(key, Some(Arc::new(restart.clone())));
+            if view!(s, restarts).has(&key) {
+                return Ok(false);
             }
-            Ok(())
+            s.lock(Lock::Restart(key.0.clone(), key.1))?;
+            s.changes.restarts.insert(key, Some(Arc::new(restart.clone())));
+            Ok(true)
         })
     }
 

@@ -5,7 +5,7 @@ use domain::market::{Instrument, InstrumentId, Symbol, Venue};
 use domain::money::Usd;
 use rust_decimal::Decimal;
 use serde_json::json;
-use store::supervision::{Declared, Restart};
+use store::supervision::{Declared, Restart, RestartKind};
 use store::{StoreError, instruments, kill, ledger, supervision, users};
 use uuid::Uuid;
 
@@ -229,18 +229,19 @@ async fn restarts_are_kept_in_their_order(world: &World) {
         agent: agent.to_owned(),
         boot_id: BootId(Uuid::from_u128(n)),
         at: T0.plus_ms(ms),
+        kind: RestartKind::ALL[usize::try_from(n).unwrap() % RestartKind::ALL.len()],
         cause: "exit 1".to_owned(),
     };
     let mut unit = world.begin("supervisor").await;
-    for row in [
-        restart("dexter", 3, 20),
-        restart("dexter", 1, 0),
-        restart("dexter", 9, 10),
-        restart("dexter", 2, 10),
-        restart("dexter", 2, 99),
-        restart("monitor", 2, 10),
+    for (row, is_new) in [
+        (restart("dexter", 3, 20), true),
+        (restart("dexter", 1, 0), true),
+        (restart("dexter", 9, 10), true),
+        (restart("dexter", 2, 10), true),
+        (restart("dexter", 2, 99), false),
+        (restart("monitor", 2, 10), true),
     ] {
-        supervision::insert_restart(&mut unit, &row).await.unwrap();
+        assert_eq!(supervision::insert_restart(&mut unit, &row).await.unwrap(), is_new, "{row:?}");
     }
     unit.commit().await.unwrap();
     let mut unit = world.begin("supervisor").await;

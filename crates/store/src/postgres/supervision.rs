@@ -8,24 +8,27 @@ use super::PgUnit;
 use super::value::{Reader, Stamp};
 use crate::StoreError;
 use crate::port::Supervision;
-use crate::supervision::{Declared, Restart};
+use crate::supervision::{Declared, Restart, RestartKind};
 
 #[async_trait]
 impl Supervision for PgUnit {
-    async fn insert_restart(&mut self, restart: &Restart) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO restarts (agent, boot_id, at, cause) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING")
-            .bind(&restart.agent)
-            .bind(restart.boot_id.0)
-            .bind(Stamp(restart.at))
-            .bind(&restart.cause)
-            .execute(self.conn())
-            .await?;
-        Ok(())
+    async fn insert_restart(&mut self, restart: &Restart) -> Result<bool, StoreError> {
+        let inserted = sqlx::query(
+            "INSERT INTO restarts (agent, boot_id, at, kind, cause) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        )
+        .bind(&restart.agent)
+        .bind(restart.boot_id.0)
+        .bind(Stamp(restart.at))
+        .bind(restart.kind.word())
+        .bind(&restart.cause)
+        .execute(self.conn())
+        .await?;
+        Ok(inserted.rows_affected() == 1)
     }
 
     async fn restarts_since(&mut self, agent: &str, since: UnixMs) -> Result<Vec<Restart>, StoreError> {
         let rows = sqlx::query(
-            "SELECT agent, boot_id, at, cause FROM restarts WHERE agent = $1 AND at >= $2 ORDER BY at, boot_id",
+            "SELECT agent, boot_id, at, kind, cause FROM restarts WHERE agent = $1 AND at >= $2 ORDER BY at, boot_id",
         )
         .bind(agent)
         .bind(Stamp(since))
@@ -38,6 +41,7 @@ impl Supervision for PgUnit {
                     agent: row.text("agent")?,
                     boot_id: BootId(row.uuid("boot_id")?),
                     at: row.time("at")?,
+                    kind: row.word("kind", RestartKind::parse)?,
                     cause: row.text("cause")?,
                 })
             })

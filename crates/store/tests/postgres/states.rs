@@ -395,10 +395,11 @@ async fn restarts_and_declared_state_outlive_the_supervisor() {
         agent: "dexter".to_owned(),
         boot_id: domain::ids::BootId(uuid::Uuid::from_u128(n)),
         at: T0.plus_ms(ms),
+        kind: supervision::RestartKind::Crash,
         cause: "exit 1".to_owned(),
     };
-    for (n, ms) in [(1, 0), (2, 10), (2, 10), (3, 20)] {
-        supervision::insert_restart(&mut unit, &restart(n, ms)).await.unwrap();
+    for (n, ms, is_new) in [(1, 0, true), (2, 10, true), (2, 10, false), (3, 20, true)] {
+        assert_eq!(supervision::insert_restart(&mut unit, &restart(n, ms)).await.unwrap(), is_new);
     }
     let since = supervision::restarts_since(&mut unit, "dexter", T0.plus_ms(10)).await.unwrap();
     assert_eq!(since, [restart(2, 10), restart(3, 20)]);

@@ -59,11 +59,13 @@ pub fn agents_body(look: &Look) -> Markup {
 }
 
 /// What a verdict means, with a sign of its own beside the colour.
-const VERDICTS: [(&str, &str, &str); 8] = [
+const VERDICTS: [(&str, &str, &str); 10] = [
     ("healthy", "good", "●"),
     ("busy", "good", "●"),
     ("starting", "warn", "◌"),
     ("draining", "warn", "◌"),
+    ("held", "warn", "◌"),
+    ("stopped", "bad", "✕"),
     ("stuck", "bad", "▲"),
     ("deaf", "bad", "▲"),
     ("down", "bad", "✕"),
@@ -80,7 +82,7 @@ pub fn agents(look: &Look) -> Markup {
         ("Process", ""),
         ("State", ""),
         ("Up", "num"),
-        ("Restarts", "num"),
+        ("Restarts in 60 s / 15 min / 24 h", "num"),
         ("Memory", "num"),
         ("Can't do yet", "wide"),
     ];
@@ -89,6 +91,7 @@ pub fn agents(look: &Look) -> Markup {
         let (_, class, sign) =
             VERDICTS.into_iter().find(|(word, ..)| *word == verdict).unwrap_or(("unknown", "warn", "?"));
         let lacks: Vec<String> = rows(&row["lacks"]).iter().map(text).collect();
+        let drifts: Vec<String> = rows(&row["drift"]["of"]).iter().map(text).collect();
         let memory =
             row["rss_bytes"].as_u64().map_or_else(|| text(&Value::Null), |bytes| format!("{} MB", bytes >> 20));
         vec![
@@ -98,9 +101,15 @@ pub fn agents(look: &Look) -> Markup {
                 @if !row["quarantined"].is_null() { " " span.quiet { (text(&row["quarantined"])) } }
             },
             html! { (row["up_ms"].as_u64().map_or_else(|| text(&Value::Null), lasted)) },
-            html! { (number(&row["restarts"])) },
+            html! {
+                (["60s", "15min", "24h"].map(|window| text(&row["restarts_in"][window])).join(" / "))
+                @if !row["last_end"].is_null() { br; span.quiet { "last end: " (text(&row["last_end"])) } }
+            },
             html! { (memory) },
-            html! { span.quiet { (lacks.join("; ")) } },
+            html! {
+                @if !drifts.is_empty() { span.loss { "▲ drifts: " (drifts.join(", ")) } " " }
+                span.quiet { (lacks.join("; ")) }
+            },
         ]
     };
     let prices = rows(&look.status.value["market"]);

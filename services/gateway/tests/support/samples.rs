@@ -104,7 +104,8 @@ pub fn status(kill: u64) -> Value {
     let agent = |name: &str| {
         json!({
             "agent": name, "verdict": if name == "dexter" { "stuck" } else { "healthy" }, "pid": 4242, "up_ms": 5_025_000,
-            "restarts": u8::from(name == "dexter"), "rss_bytes": 19_500_000, "quarantined": null,
+            "restarts_in": { "60s": 0, "15min": u8::from(name == "dexter"), "24h": u8::from(name == "dexter") },
+            "rss_bytes": 19_500_000, "quarantined": null,
             "lacks": if name == "jarvis_x" { json!(["X and voice: it neither reads nor posts"]) } else { json!([]) },
         })
     };

@@ -85,8 +85,12 @@ pub enum Command {
     /// The loss-streak breaker.
     #[command(subcommand)]
     Breaker(BreakerCommand),
-    /// The processes and what each of them lacks.
-    Agents,
+    /// The processes: how each is, how often it was started again, and what it lacks.
+    Agents {
+        /// Do something about one; absent: list them.
+        #[command(subcommand)]
+        command: Option<AgentsCommand>,
+    },
     /// The audit chain.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -163,6 +167,27 @@ pub enum BreakerCommand {
         /// Whose.
         #[arg(long, default_value = "operator")]
         user: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+/// Commands about processes.
+#[derive(Debug, Clone, Subcommand)]
+pub enum AgentsCommand {
+    /// Let an agent run again that is in quarantine; signs with your key. Look at its log first.
+    Release {
+        /// Which.
+        agent: String,
+        /// Why it will not end again.
+        #[arg(long)]
+        reason: String,
+    },
+    /// Have an agent drain and start anew; signs with your key.
+    Restart {
+        /// Which.
+        agent: String,
         /// Why.
         #[arg(long)]
         reason: String,
@@ -282,7 +307,8 @@ pub async fn perform(connection: &Connection, files: &Files, command: &Command) 
             let what = Act::ResetBreaker { user_id: UserId::of_handle(user), latched_at: UnixMs(latched_at) };
             act(connection, files, "swarm.breaker", what, reason).await
         }
-        Command::Agents => connection.request("swarm.agents", &Value::Null).await,
+        Command::Agents { command: None } => connection.request("swarm.agents", &Value::Null).await,
+        Command::Agents { command: Some(command) } => agent(connection, files, command).await,
         Command::Audit(_) => Err(PeopleError::Usage("audit is answered without the swarm".to_owned())),
     }
 }
@@ -398,6 +424,34 @@ async fn modify(connection: &Connection, files: &Files, args: &ModifyArgs) -> Re
     let worst_price = args.worst_price.as_deref().map(Price::parse).transpose().map_err(|e| bad("worst-price", e))?;
     let change = Change { quantity, worst_price };
     say(connection, files, &args.vote, |approval_id, digest| Act::Modify { approval_id, digest, change }).await
+}
+
+/// Signs a word about a process, on what is shown of it now.
+async fn agent(connection: &Connection, files: &Files, command: &AgentsCommand) -> Result<Value, PeopleError> {
+    let (AgentsCommand::Release { agent: name, .. } | AgentsCommand::Restart { agent: name, .. }) = command;
+    let listed = connection.request("swarm.agents", &Value::Null).await?;
+    let rows = listed["result"].as_array().cloned().unwrap_or_default();
+    let no = |code: &str, detail: String| Ok(json!({ "ok": false, "code": code, "detail": detail }));
+    let Some(row) = rows.iter().find(|row| row["agent"] == name.as_str()) else {
+        let known: Vec<&str> = rows.iter().filter_map(|row| row["agent"].as_str()).collect();
+        return no("UNKNOWN_AGENT", format!("no process {name}; there are {}", known.join(", ")));
+    };
+    match command {
+        AgentsCommand::Release { reason, .. } => {
+            let Some(quarantined) = row["quarantined"].as_str() else {
+                return no("NOT_IN_QUARANTINE", format!("{name} is {}", row["verdict"].as_str().unwrap_or("?")));
+            };
+            let what = Act::ReleaseAgent { agent: name.clone(), quarantined: quarantined.to_owned() };
+            act(connection, files, "swarm.agents.release", what, reason).await
+        }
+        AgentsCommand::Restart { reason, .. } => {
+            let Some(boot_id) = row["boot_id"].as_str().and_then(|id| id.parse().ok()) else {
+                return no("NOT_RUNNING", format!("{name} is {}", row["verdict"].as_str().unwrap_or("?")));
+            };
+            let what = Act::RestartAgent { agent: name.clone(), boot_id };
+            act(connection, files, "swarm.agents.restart", what, reason).await
+        }
+    }
 }
 
 async fn act(

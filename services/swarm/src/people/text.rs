@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{AuditCommand, Command};
+use super::{AgentsCommand, AuditCommand, Command};
 
 /// The text of an answer; a no is its code and what to do about it.
 pub fn render(command: &Command, answer: &Value) -> String {
@@ -44,7 +44,13 @@ pub fn render(command: &Command, answer: &Value) -> String {
             );
         }
         Command::Breaker(_) => line(&mut out, "sent to treasury"),
-        Command::Agents => agents(&mut out, &answer["result"]),
+        Command::Agents { command: None } => agents(&mut out, &answer["result"]),
+        Command::Agents { command: Some(AgentsCommand::Release { agent, .. }) } => {
+            line(&mut out, &format!("{agent} is released and will be started; its restarts count from now"));
+        }
+        Command::Agents { command: Some(AgentsCommand::Restart { agent, .. }) } => {
+            line(&mut out, &format!("{agent} drains and is started anew"));
+        }
         Command::Audit(AuditCommand::Verify) => verify(&mut out, answer),
         Command::Audit(AuditCommand::Explain { .. }) => {
             line(&mut out, &serde_json::to_string_pretty(&answer["chain"]).unwrap_or_default());
@@ -109,19 +115,56 @@ fn status(out: &mut String, answer: &Value) {
     positions(out, &answer["operator"]);
 }
 
+/// One line a process; what is not well about it on lines of its own.
 fn agents(out: &mut String, answer: &Value) {
+    let _ = writeln!(
+        out,
+        "{:<20} {:<12} {:>8} {:>7} {:<6} {:>8}  restarts in 60 s / 15 min / 24 h",
+        "process", "is", "pid", "memory", "", "up"
+    );
     for row in rows(answer) {
-        let lacks: Vec<String> = rows(&row["lacks"]).iter().map(word).collect();
+        let windows = ["60s", "15min", "24h"].map(|window| word(&row["restarts_in"][window]));
+        let kinds = row["restarts_by_kind"].as_object().into_iter().flatten();
+        let kinds: Vec<String> = kinds.map(|(kind, count)| format!("{count} {kind}")).collect();
         let _ = writeln!(
             out,
-            "{:<20} {:<12} pid {:<8} {:>6} kB  restarts {}  {}",
+            "{:<20} {:<12} {:>8} {:>4} MB {:<6} {:>8}  {}{}",
             word(&row["agent"]),
             word(&row["verdict"]),
             word(&row["pid"]),
-            row["rss_bytes"].as_u64().unwrap_or(0) / 1024,
-            word(&row["restarts"]),
-            if lacks.is_empty() { String::new() } else { format!("lacks: {}", lacks.join("; ")) },
+            row["rss_bytes"].as_u64().unwrap_or(0) >> 20,
+            word(&row["profile"]["name"]),
+            row["up_ms"].as_u64().map_or_else(|| "-".to_owned(), lasted),
+            windows.join(" / "),
+            if kinds.is_empty() { String::new() } else { format!("  ({})", kinds.join(", ")) },
         );
+        let mut more = Vec::new();
+        if let Some(reason) = row["quarantined"].as_str() {
+            let name = word(&row["agent"]);
+            more.push(format!("in quarantine: {reason}; `swarm agents release {name} --reason ..` lets it run again"));
+        }
+        if !row["last_end"].is_null() {
+            more.push(format!("last end: {}", word(&row["last_end"])));
+        }
+        let of = |value: &Value| rows(value).iter().map(word).collect::<Vec<_>>();
+        for (what, words) in
+            [("drifts", of(&row["drift"]["of"])), ("waits for", of(&row["unready"])), ("lacks", of(&row["lacks"]))]
+        {
+            if !words.is_empty() {
+                more.push(format!("{what}: {}", words.join("; ")));
+            }
+        }
+        more.iter().for_each(|text| line(out, &format!("    {text}")));
+    }
+}
+
+/// `3h07m`, `12m`, `9s`.
+fn lasted(ms: u64) -> String {
+    let seconds = ms / 1_000;
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        _ => format!("{}h{:02}m", seconds / 3_600, seconds / 60 % 60),
     }
 }
 

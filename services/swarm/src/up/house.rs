@@ -14,7 +14,7 @@ use servers::{
 use store::Db;
 use store::approvals::Approver;
 use store::migrate::RoleSpec;
-use supervisor::lifecycle::{Plan, PlannedAgent};
+use supervisor::lifecycle::{Launch, Plan, PlannedAgent, Settings, settings};
 
 use super::people::{self, Person};
 use super::{UpArgs, UpError, nats, valkey};
@@ -35,7 +35,7 @@ pub(super) struct House {
     /// With `--llm local`.
     pub model: Option<LlamaServer>,
     pub files: Files,
-    pub supervisor: PlannedAgent,
+    pub supervisor: Launch,
     pub agents: Vec<String>,
     data_dir: PathBuf,
     starts: Starts,
@@ -365,6 +365,15 @@ fn llm_env(
     Ok(env)
 }
 
+/// What each process may use, checked before anything is started.
+fn read_agents(config_dir: &Path) -> Result<Settings, UpError> {
+    let file = config_dir.join(settings::FILE);
+    let text = std::fs::read_to_string(&file).map_err(|error| UpError::file(&file, error))?;
+    let names: Vec<String> =
+        processes().map(|spec| spec.name.to_owned()).filter(|name| name != supervisor::NAME).collect();
+    Settings::parse(&text, &names).map_err(|faults| UpError::file(&file, faults.join("; ")))
+}
+
 fn plan(
     args: &UpArgs,
     data_dir: &Path,
@@ -372,10 +381,11 @@ fn plan(
     Running { nats, postgres, valkey, model }: Running<'_>,
     keys: &Keys,
     secrets: &Secrets,
-) -> Result<PlannedAgent, UpError> {
+) -> Result<Launch, UpError> {
     let run_dir = data_dir.join("run");
     let programs = args.programs.clone().map_or_else(|| write_programs(&run_dir), Ok)?;
     let text = |path: &Path| path.display().to_string();
+    let agents_settings = read_agents(config_dir)?;
     let mut agents = Vec::new();
     for spec in processes() {
         let program = programs.join(spec.name);
@@ -429,9 +439,12 @@ fn plan(
             _ => {}
         }
         let log = data_dir.join("log").join(format!("{}.log", spec.name));
-        agents.push(PlannedAgent { name: spec.name.to_owned(), program, env, log });
+        env.extend(agents_settings.env(spec.name));
+        agents.push((spec.name, Launch { program, env, log }));
     }
-    let supervisor = agents.remove(0);
+    let (_, supervisor) = agents.remove(0);
+    let agents = agents.into_iter().map(|(name, launch)| PlannedAgent { name: name.to_owned(), launch: Some(launch) });
+    let agents = agents.collect();
     let path = data_dir.join("plan.json");
     let written =
         serde_json::to_string_pretty(&Plan { agents, run_dir }).map_err(|error| UpError::file(&path, error))?;

@@ -69,6 +69,10 @@ pub struct UpArgs {
     /// Folder with a program by the name of each process, to be started instead of this one: wrappers that set an environment.
     #[arg(long, value_name = "DIR")]
     pub programs: Option<PathBuf>,
+    /// Release every agent that is in quarantine, and count restarts from now. Without it they stay down, as they were left:
+    /// starting the swarm is no look at why they ended.
+    #[arg(long)]
+    pub release: bool,
     /// End by itself after so many seconds.
     #[arg(long = "for", value_name = "SECONDS")]
     pub for_s: Option<u64>,
@@ -143,7 +147,7 @@ async fn run(args: &UpArgs, data_dir: &Path, json: bool) -> Result<(), UpError> 
     let mut stop = Stop::listen()?;
     let mut house = House::open(args, &data_dir).await?;
     let files = house.files.clone();
-    let mut supervisor = start_supervisor(&house, false)?;
+    let mut supervisor = start_supervisor(&house, Begun::ByPerson { releases: args.release })?;
     let outcome = live(args, &mut house, &files, &mut supervisor, &mut stop, started, json).await;
     eprintln!("stopping: draining agents, then servers");
     end_supervisor(&house, &mut supervisor)?;
@@ -197,7 +201,7 @@ async fn live(
         if let Some(status) = supervisor.try_wait()? {
             deaths.bear(house, "supervisor")?;
             eprintln!("the supervisor died ({status}); starting it again, it adopts the agents that run");
-            *supervisor = start_supervisor(house, true)?;
+            *supervisor = start_supervisor(house, Begun::Again)?;
         }
         if Instant::now() >= tell_at {
             tell_at += TELL_EVERY;
@@ -282,12 +286,23 @@ fn lock(data_dir: &Path) -> Result<File, UpError> {
     Ok(file)
 }
 
-fn start_supervisor(house: &House, resumed: bool) -> Result<Child, UpError> {
+/// How a start of the supervisor came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    /// Whoever started the swarm, who may have said that everything is to be released.
+    ByPerson { releases: bool },
+    /// The one before died.
+    Again,
+}
+
+fn start_supervisor(house: &House, begun: Begun) -> Result<Child, UpError> {
     let mut command = Command::new(&house.supervisor.program);
     command.env_clear().envs(std::env::var_os("PATH").map(|path| ("PATH", path))).envs(&house.supervisor.env);
     command.env("SWARM_BOOT_ID", runtime::clock::new_id(&runtime::clock::SystemClock).to_string());
-    if resumed {
-        command.env("SWARM_RESUMED", "1");
+    match begun {
+        Begun::Again => drop(command.env("SWARM_RESUMED", "1")),
+        Begun::ByPerson { releases: true } => drop(command.env("SWARM_RELEASE", "1")),
+        Begun::ByPerson { releases: false } => {}
     }
     Ok(servers::spawn(Launch {
         command,
@@ -301,7 +316,7 @@ fn start_supervisor(house: &House, resumed: bool) -> Result<Child, UpError> {
 /// Asks the supervisor to drain; agents that a dead supervisor left behind are ended by a new one.
 fn end_supervisor(house: &House, supervisor: &mut Child) -> Result<(), UpError> {
     if supervisor.try_wait()?.is_some() && house.agents_run() {
-        *supervisor = start_supervisor(house, true)?;
+        *supervisor = start_supervisor(house, Begun::Again)?;
     }
     supervisor.stop(DRAIN_WITHIN)?;
     Ok(())

@@ -23,8 +23,15 @@ pub(super) fn is_ready(status: &Value) -> bool {
         !listens || agent["last_success_ms"]["market"].is_i64()
     };
     !agents.is_empty()
-        && agents.iter().all(|a| matches!(a["verdict"].as_str(), Some("healthy" | "busy")) && sees(a))
+        && agents
+            .iter()
+            .all(|a| stays_down(a) || (matches!(a["verdict"].as_str(), Some("healthy" | "busy")) && sees(a)))
         && !rows(&status["market"]).is_empty()
+}
+
+/// Nobody waits for an agent that is in quarantine, or that kill level 4 keeps down.
+fn stays_down(agent: &Value) -> bool {
+    matches!(agent["verdict"].as_str(), Some("quarantined" | "stopped"))
 }
 
 /// What is still waited for.
@@ -126,6 +133,13 @@ pub(super) fn text(summary: &Value) -> String {
         let _ = writeln!(out, "market {} at {}", word("instrument"), word("mark"));
     }
     for row in rows(&summary["status"]["agents"]) {
+        if let Some(reason) = row["quarantined"].as_str() {
+            let name = row["agent"].as_str().unwrap_or("?");
+            let _ = writeln!(
+                out,
+                "{name} is in quarantine ({reason}): `swarm agents release {name} --reason ..` lets it run again"
+            );
+        }
         for lack in rows(&row["lacks"]) {
             let _ = writeln!(out, "{} lacks: {}", row["agent"].as_str().unwrap_or("?"), lack.as_str().unwrap_or("?"));
         }

@@ -209,6 +209,10 @@ impl Dice {
             in_hand: vec![format!("$JS.ACK.TRADING_HIGH.{}.1.2.3.4.5", self.name)],
             lacks: self.map.keys().cloned().collect(),
             draining: self.flag,
+            unready: self.map.keys().cloned().collect(),
+            held: self.flag,
+            handled: u64::from(self.number),
+            failed: u64::MAX,
         }
     }
 
@@ -223,7 +227,10 @@ impl Dice {
             2 => (routed(Route::Decision), Payload::OrderDecision(self.decision())),
             3 => (Subject::heartbeat("monitor"), Payload::Heartbeat(self.heartbeat())),
             4 => (Subject::command("monitor"), Payload::HealthCheck),
-            5 => (Subject::command("monitor"), Payload::AgentCommand(AgentCommand { command: name })),
+            5 => (
+                Subject::command("monitor"),
+                Payload::AgentCommand(AgentCommand { command: name, boot_id: self.flag.then(|| BootId(self.id(0))) }),
+            ),
             6 => (
                 routed(Route::ApprovalRequested),
                 Payload::ApprovalRequest(ApprovalRequest {
