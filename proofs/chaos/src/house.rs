@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use servers::{Child, Launch};
 use store::Db;
-use swarm::people::{Connection, Files};
+use swarm::people::{AgentsCommand, Command as PeopleCommand, Connection, Files};
 use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant};
 
@@ -217,6 +217,27 @@ impl House {
     pub async fn ask(&self, subject: &str) -> Result<Value, Trouble> {
         let doors = self.doors();
         Ok(doors.operator.request(subject, &Value::Null).await?)
+    }
+
+    /// Has the supervisor start an agent anew, by the operator's signed act.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn recycle(&self, agent: &str) -> Result<(), Trouble> {
+        let doors = self.doors();
+        let command = AgentsCommand::Restart { agent: agent.to_owned(), reason: "soak".to_owned() };
+        let command = PeopleCommand::Agents { command: Some(command) };
+        let answer = swarm::people::perform(&doors.operator, &doors.files, &command).await?;
+        if answer["ok"] == true { Ok(()) } else { Err(Trouble::Other(format!("{agent} was not recycled: {answer}"))) }
+    }
+
+    /// Resident memory of the supervisor, and of all processes of the swarm with their servers, bytes. `None` while the
+    /// supervisor does not answer.
+    pub async fn resident(&self) -> Option<(u64, u64)> {
+        let supervisor = self.process(Target::Supervisor, 0).await?;
+        let up = self.up.lock().await.pid();
+        let all = process::family(up).into_iter().filter_map(process::resident_bytes).sum();
+        Some((process::resident_bytes(supervisor.pid)?, all))
     }
 
     /// Starts `swarm up` again after it ended, as a person would.
@@ -441,6 +462,8 @@ fn start(options: &Options, folder: &Path, data: &Path) -> Result<Child, Trouble
         .arg(folder.join("bin"))
         .arg("--ready-file")
         .arg(&ready)
+        // Whoever strikes has seen why they ended.
+        .arg("--release")
         .args(["--nats-nodes", if options.cluster { "3" } else { "1" }]);
     Ok(servers::spawn(Launch {
         command,

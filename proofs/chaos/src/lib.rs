@@ -10,6 +10,7 @@ pub mod checks;
 pub mod end;
 pub mod house;
 pub mod load;
+pub mod memory;
 pub mod process;
 pub mod proxy;
 pub mod report;

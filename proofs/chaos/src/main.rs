@@ -35,6 +35,10 @@ struct Arguments {
     /// silent in between.
     #[arg(long)]
     cluster: bool,
+    /// A soak instead of faults: so many waves in which each agent is drained and started anew once, while signals flow; at the
+    /// end memory must be flat too. Four waves are a day of a restart every six hours.
+    #[arg(long, value_name = "WAVES", conflicts_with = "cluster")]
+    recycle: Option<usize>,
     /// Mount nothing: JetStream's disk is then never full.
     #[arg(long)]
     no_mount: bool,
@@ -123,18 +127,20 @@ fn plan(arguments: &Arguments) -> Result<Plan, String> {
     let seed = arguments.seed.unwrap_or(u64::try_from(now.0).unwrap_or(1) % 1_000_000);
     // A buy or so a second, and 20 an hour for each.
     let players = arguments.players.unwrap_or((arguments.kills / 4).clamp(6, 48));
-    let script = if arguments.cluster {
-        chaos::strike::at_nodes(arguments.kills, &mut rand_chacha::ChaCha8Rng::seed_from_u64(seed))
-    } else {
-        Vec::new()
+    let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    let script = match arguments.recycle {
+        Some(waves) => chaos::strike::waves(waves, &mut rng),
+        None if arguments.cluster => chaos::strike::at_nodes(arguments.kills, &mut rng),
+        None => Vec::new(),
     };
     // An outage of a cluster takes longer than one of an agent, and people go on all the while.
-    let players = if arguments.cluster { arguments.players.unwrap_or(24) } else { players };
+    let scripted = !script.is_empty();
+    let players = if scripted { arguments.players.unwrap_or(24) } else { players };
     let folder = arguments.folder.join(format!("{seed}-{}", now.0));
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let folder = folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))?;
     Ok(Plan {
-        kills: arguments.kills,
+        kills: if scripted { script.len() } else { arguments.kills },
         seed,
         rate: arguments.rate,
         players,
@@ -143,6 +149,7 @@ fn plan(arguments: &Arguments) -> Result<Plan, String> {
         config_dir: arguments.config_dir.clone(),
         mount: !arguments.no_mount,
         cluster: arguments.cluster,
+        one_by_one: scripted,
         script,
     })
 }

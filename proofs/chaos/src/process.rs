@@ -62,6 +62,26 @@ pub fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// A process and everything below it.
+#[must_use]
+pub fn family(pid: u32) -> Vec<u32> {
+    let mut all = vec![pid];
+    let mut at = 0;
+    while let Some(pid) = all.get(at).copied() {
+        all.extend(children(pid));
+        at += 1;
+    }
+    all
+}
+
+/// Resident memory of a process that is its own, bytes: what it shares with others through files and segments is left out.
+#[must_use]
+pub fn resident_bytes(pid: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1_024)
+}
+
 /// The child of `parent` with this name.
 #[must_use]
 pub fn child_named(parent: u32, name: &str) -> Option<Process> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::checks::Finding;
+use crate::memory::Memory;
 use crate::wound::Healed;
 
 /// Everything there is to tell.
@@ -26,6 +27,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What could not be done here.
     pub lacks: Vec<String>,
+    /// Memory over the run.
+    pub memory: Memory,
     /// Load average of the machine at the end, and its cores.
     pub machine: String,
 }
@@ -173,6 +176,7 @@ impl Report {
             "other_faults": self.total("other"),
             "checks": self.findings.iter().map(Finding::json).collect::<Vec<_>>(),
             "not_struck": self.lacks,
+            "memory": self.memory.json(),
             "machine": self.machine,
             "strikes": self.healed.iter().map(|healed| json!({
                 "at_ms": healed.at.as_millis(), "strike": healed.strike.to_string(),

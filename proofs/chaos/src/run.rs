@@ -17,6 +17,7 @@ use crate::checks::Finding;
 use crate::end;
 use crate::house::{House, Options};
 use crate::load::Load;
+use crate::memory::Memory;
 use crate::process;
 use crate::report::Report;
 use crate::strike::{Fate, Fault, Strike, Target};
@@ -51,6 +52,8 @@ pub struct Plan {
     pub mount: bool,
     /// Three NATS nodes instead of one server; their strikes fall one after the other.
     pub cluster: bool,
+    /// No strike falls while an earlier wound is open.
+    pub one_by_one: bool,
     /// Strikes to deal instead of drawn ones.
     pub script: Vec<Strike>,
 }
@@ -101,7 +104,10 @@ async fn strike_and_check(plan: &Plan, tell: bool, dealt: &mut Vec<String>) -> R
     });
     let mut people = JoinSet::new();
     people.spawn(Arc::clone(&load).signals(rng(1), plan.rate, is_over.clone()));
-    people.spawn(Arc::clone(&load).votes(rng(2), is_over));
+    people.spawn(Arc::clone(&load).votes(rng(2), is_over.clone()));
+    let mut looks = JoinSet::new();
+    let watched = Arc::clone(&house);
+    looks.spawn(async move { Memory::watch(&watched, is_over).await });
     tokio::time::sleep(CALM).await;
     let fate = Fate::new(rng(3), house.means);
     let mut storm = Storm { plan, house: &house, tracker: &tracker, fate, tell, started: Instant::now() };
@@ -116,7 +122,10 @@ async fn strike_and_check(plan: &Plan, tell: bool, dealt: &mut Vec<String>) -> R
     if tell {
         eprintln!("all quiet after {:.1} s; checking", drained.as_secs_f64());
     }
+    let memory = looks.join_next().await.and_then(Result::ok).unwrap_or_default();
     let mut findings = end::check(&house, &tracker).await?;
+    let is_soak = !plan.script.is_empty() && !plan.cluster;
+    findings.extend(is_soak.then(|| memory.finding()));
     beside.shutdown().await;
     findings.push(stop(&house).await);
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();
@@ -129,7 +138,8 @@ async fn strike_and_check(plan: &Plan, tell: bool, dealt: &mut Vec<String>) -> R
     let (sent, accepted, _) = tracker.counts();
     let lacks = house.lacks.clone();
     let took = started.elapsed();
-    Ok(Report { seed: plan.seed, took, healed, ends, sent: (sent, accepted), findings, lacks, machine: machine() })
+    let sent = (sent, accepted);
+    Ok(Report { seed: plan.seed, took, healed, ends, sent, findings, lacks, memory, machine: machine() })
 }
 
 /// Stops the swarm and looks for what it left.
@@ -179,7 +189,7 @@ impl Storm<'_> {
         let mut next_tell = Instant::now() + TELL_EVERY;
         let mut skipped = 0;
         while healed.len() < wanted {
-            let most = if self.plan.cluster { 1 } else { OPEN_WOUNDS };
+            let most = if self.plan.one_by_one { 1 } else { OPEN_WOUNDS };
             let room = healed.len() + open.len() < wanted && open.len() < most;
             let strike = if !room || busy.contains(&Target::Up) {
                 None

@@ -96,6 +96,8 @@ pub enum Fault {
     Slow(Duration, Duration),
     /// Bytes are held back in both directions for this long.
     HalfOpen(Duration),
+    /// A person has the supervisor start it anew: drained, ended, started.
+    Recycle,
 }
 
 impl Fault {
@@ -110,6 +112,7 @@ impl Fault {
             Self::Clock(..) => "clock",
             Self::Slow(..) => "slow",
             Self::HalfOpen(_) => "half-open",
+            Self::Recycle => "recycled",
         }
     }
 
@@ -117,7 +120,7 @@ impl Fault {
     #[must_use]
     pub const fn lasts(&self) -> Duration {
         match self {
-            Self::Kill => Duration::ZERO,
+            Self::Kill | Self::Recycle => Duration::ZERO,
             Self::Stop(time)
             | Self::DiskFull(time)
             | Self::Clock(_, time)
@@ -141,6 +144,7 @@ impl fmt::Display for Fault {
             Self::Clock(ms, time) => write!(f, "clock {ms:+} ms for {:.1} s", time.as_secs_f64()),
             Self::Slow(delay, time) => write!(f, "{} ms slow for {:.1} s", delay.as_millis(), time.as_secs_f64()),
             Self::HalfOpen(time) => write!(f, "half-open for {:.1} s", time.as_secs_f64()),
+            Self::Recycle => f.write_str("recycled"),
         }
     }
 }
@@ -173,6 +177,17 @@ pub fn at_nodes(kills: usize, rng: &mut ChaCha8Rng) -> Vec<Strike> {
     strikes.push(Strike { target: Target::NatsFollower, fault: silent(rng) });
     strikes.shuffle(rng);
     strikes
+}
+
+/// Planned restarts in waves: in each, every agent once, in another order.
+#[must_use]
+pub fn waves(count: usize, rng: &mut ChaCha8Rng) -> Vec<Strike> {
+    let wave = |_| {
+        let mut agents = AGENTS;
+        agents.shuffle(rng);
+        agents.map(|name| Strike { target: Target::Agent(name), fault: Fault::Recycle })
+    };
+    (0..count).flat_map(wave).collect()
 }
 
 /// What this machine allows.
@@ -345,6 +360,17 @@ mod tests {
         };
         assert_eq!(drawn(7), drawn(7));
         assert_ne!(drawn(7), drawn(8));
+    }
+
+    #[test]
+    fn a_wave_has_every_agent_once() {
+        let strikes = waves(3, &mut ChaCha8Rng::seed_from_u64(7));
+        for wave in strikes.chunks(AGENTS.len()) {
+            let struck: std::collections::BTreeSet<_> = wave.iter().map(|strike| strike.target).collect();
+            assert_eq!(struck, AGENTS.into_iter().map(Target::Agent).collect());
+        }
+        assert_eq!(strikes.len(), 3 * AGENTS.len());
+        assert_ne!(strikes[..9], strikes[9..18], "another order");
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub async fn deal(
     let Some(since) = inflict(house, strike, before, fell).await? else { return Ok(None) };
     let what =
         |stage: &str| Trouble::Other(format!("{strike}: {stage} not within {} s after it", HEAL_WITHIN.as_secs()));
-    let gone = (strike.fault == Fault::Kill).then_some(before).flatten();
+    let gone = matches!(strike.fault, Fault::Kill | Fault::Recycle).then_some(before).flatten();
     let mut seen = String::new();
     let is_back = wait_for(HEAL_WITHIN, async || {
         let missing = missing(house, strike.target, gone).await;
@@ -134,7 +134,11 @@ async fn inflict(
             link.set(Weather::Fair);
             Ok(Some(Instant::now()))
         }
-        (Fault::Clock(..) | Fault::HalfOpen(_), _) => Ok(None),
+        (Fault::Recycle, Target::Agent(name)) => {
+            house.recycle(name).await?;
+            Ok(Some(fell))
+        }
+        (Fault::Clock(..) | Fault::HalfOpen(_) | Fault::Recycle, _) => Ok(None),
     }
 }
 
