@@ -4,6 +4,7 @@
 //! verifies and was not spent before. It knows no model.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod canceller;
 pub mod config;
 pub mod executor;
 pub mod market;
@@ -15,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 
 use domain::agent::{AgentSpec, WorkLimits};
 use domain::ids::UserId;
-use domain::market::Venue;
+use domain::market::{Instrument, Venue};
 use domain::message::{Envelope, Message, Payload};
 use domain::reject::{Reject, RejectCode};
 use domain::subject::Route;
@@ -24,6 +25,7 @@ use runtime::{Agent, Ctx, HandleError, Work};
 use tokio::sync::Notify;
 use venues::exchange::Exchange;
 
+use crate::canceller::Canceller;
 use crate::config::Config;
 use crate::executor::Executor;
 
@@ -39,6 +41,7 @@ pub struct Desk {
     data_dir: std::path::PathBuf,
     kill: Arc<KillSwitch>,
     wake: Arc<Notify>,
+    halted: Arc<Notify>,
     ready: OnceLock<()>,
 }
 
@@ -51,6 +54,7 @@ impl Desk {
             data_dir: data_dir.to_owned(),
             kill: Arc::new(KillSwitch::new(data_dir)),
             wake: Arc::new(Notify::new()),
+            halted: Arc::new(Notify::new()),
             ready: OnceLock::new(),
         }
     }
@@ -59,6 +63,12 @@ impl Desk {
     #[must_use]
     pub fn executor(&self, exchange: Arc<dyn Exchange>) -> Executor {
         Executor { exchange, wake: self.wake.clone(), kill: self.kill.clone() }
+    }
+
+    /// The part that takes the orders at `exchange` back; the handler hears the kill level for it.
+    #[must_use]
+    pub fn canceller(&self, exchange: Arc<dyn Exchange>) -> Canceller {
+        Canceller { exchange, kill: self.kill.clone(), halted: self.halted.clone(), wake: self.wake.clone() }
     }
 
     /// Permits are taken from here on: the venue's open orders were compared with ours.
@@ -89,6 +99,7 @@ impl Agent for Desk {
         match &input.payload {
             Payload::HaltChanged(halt) => {
                 self.kill.hear(halt);
+                self.halted.notify_one();
                 self.wake.notify_one();
                 Ok(Vec::new())
             }
@@ -113,7 +124,10 @@ impl Agent for Desk {
 
     async fn background(self: Arc<Self>, work: Work) -> Result<(), HandleError> {
         let opened = source::open(&self.config, &self.data_dir, &work).await?;
-        let executor = self.executor(Arc::new(opened.paper.clone()));
+        let exchange: Arc<dyn Exchange> = Arc::new(opened.paper.clone());
+        let (executor, canceller) = (self.executor(exchange.clone()), self.canceller(exchange));
+        // Before anything is loaded: what rests although it must not is taken back first.
+        canceller.look().await;
         let market = market::MarketTask {
             source: opened.source,
             venue: VENUE,
@@ -122,7 +136,7 @@ impl Agent for Desk {
             wake: self.wake.clone(),
         };
         let orders = async {
-            while let Err(error) = executor.reconcile(&work).await {
+            while let Err(error) = self.reconcile(&executor, &opened.instruments, &work).await {
                 match error {
                     HandleError::Fatal(text) => return Err(HandleError::Fatal(text)),
                     error => tracing::warn!(%error, "reconciling again"),
@@ -136,8 +150,15 @@ impl Agent for Desk {
             self.reconciled();
             executor.run(&work).await
         };
-        tokio::try_join!(market.run(&work), orders, source::serve(opened.steering, &work))?;
+        tokio::try_join!(canceller.run(&work), market.run(&work), orders, source::serve(opened.steering, &work))?;
         Ok(())
+    }
+}
+
+impl Desk {
+    async fn reconcile(&self, executor: &Executor, instruments: &[Instrument], work: &Work) -> Result<(), HandleError> {
+        source::store_instruments(instruments, work).await?;
+        executor.reconcile(work).await
     }
 }
 

@@ -14,6 +14,11 @@ pub fn main() -> ExitCode {
         let seed = std::env::var("SWARM_MARKET_SEED").ok();
         let config = Config::load(&process.config_dir, keys.as_deref(), market.as_deref(), seed.as_deref())
             .map_err(runtime::ConfigFaults)?;
+        // Before anything can be waited for: neither broker nor database is needed to take an order back.
+        let clock = std::sync::Arc::new(runtime::clock::SystemClock);
+        if let Err(error) = crate::canceller::at_boot(&config, &process.data_dir, clock) {
+            tracing::error!(%error, "what rests at the venue can't be cancelled yet; tried again when the market is open");
+        }
         Ok(Desk::new(config, &process.data_dir))
     })
 }

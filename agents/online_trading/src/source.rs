@@ -1,12 +1,12 @@
 //! Opens the market and the paper exchange, and steers a scripted market for demos and drills.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use domain::market::Symbol;
+use domain::market::{Instrument, Symbol};
 use domain::money::Price;
 use futures::StreamExt;
-use runtime::{HandleError, Work};
+use runtime::{HandleError, Record, Work};
 use rust_decimal::Decimal;
 use serde_json::{Value, json};
 use venues::binance::BinanceConfig;
@@ -23,13 +23,16 @@ const MAX_BOOK_AGE_MS: i64 = 30_000;
 pub struct Opened {
     /// Market data.
     pub source: Box<dyn MarketSource>,
+    /// Its instruments.
+    pub instruments: Vec<Instrument>,
     /// The exchange.
     pub paper: PaperExchange,
     /// Where prices are sent, for a scripted market.
     pub steering: Option<Steering>,
 }
 
-/// Opens the market, writes its instruments into their table and opens the exchange's journal.
+/// Opens the market and takes the exchange's journal over. It needs no store: what rests at the exchange must be in reach
+/// while the store is away.
 ///
 /// # Errors
 /// [`HandleError::Fatal`] when there is no market or the journal can't be taken over.
@@ -39,18 +42,36 @@ pub async fn open(config: &Config, data_dir: &Path, work: &Work) -> Result<Opene
     let instruments = source.instruments(VENUE).await.map_err(fatal)?;
     tracing::info!(market = name, instruments = instruments.len(), "market data");
     metrics::gauge!("swarm_market_info", "market" => name).set(1.0);
+    let journal = journal(data_dir);
+    let folder = journal.parent().unwrap_or(data_dir);
+    std::fs::create_dir_all(folder).map_err(|error| HandleError::Fatal(format!("{}: {error}", folder.display())))?;
+    let paper = PaperExchange::open(paper(config, instruments.clone(), &journal), work.clock.clone()).map_err(fatal)?;
+    Ok(Opened { source, instruments, paper, steering })
+}
+
+/// Writes the market's instruments into their table.
+///
+/// # Errors
+/// Store failures.
+pub async fn store_instruments(instruments: &[Instrument], work: &impl Record) -> Result<(), HandleError> {
     let mut unit = work.begin(nobody()).await?;
-    for instrument in &instruments {
+    for instrument in instruments {
         store::instruments::upsert(&mut unit, instrument).await?;
     }
-    unit.commit().await?;
-    let mut opening: BTreeMap<String, Decimal> = BTreeMap::new();
-    for instrument in &instruments {
-        opening.insert(instrument.quote.clone(), config.opening_usd);
-    }
-    let folder = data_dir.join("paper");
-    std::fs::create_dir_all(&folder).map_err(|error| HandleError::Fatal(format!("{}: {error}", folder.display())))?;
-    let paper = PaperConfig {
+    Ok(unit.commit().await?)
+}
+
+/// Where the exchange's journal lies in a data folder.
+#[must_use]
+pub fn journal(data_dir: &Path) -> PathBuf {
+    data_dir.join("paper").join(format!("{VENUE}.journal"))
+}
+
+/// How the paper exchange of this desk is set up.
+pub(crate) fn paper(config: &Config, instruments: Vec<Instrument>, journal: &Path) -> PaperConfig {
+    let opening: BTreeMap<String, Decimal> =
+        instruments.iter().map(|instrument| (instrument.quote.clone(), config.opening_usd)).collect();
+    PaperConfig {
         venue: VENUE,
         instruments,
         opening,
@@ -61,10 +82,8 @@ pub async fn open(config: &Config, data_dir: &Path, work: &Work) -> Result<Opene
         lost_reply_bps: config.lost_reply_bps,
         max_book_age_ms: MAX_BOOK_AGE_MS,
         seed: config.builtin.seed,
-        journal: folder.join(format!("{VENUE}.journal")),
-    };
-    let paper = PaperExchange::open(paper, work.clock.clone()).map_err(fatal)?;
-    Ok(Opened { source, paper, steering })
+        journal: journal.to_owned(),
+    }
 }
 
 type Chosen = (Box<dyn MarketSource>, Option<Steering>, &'static str);

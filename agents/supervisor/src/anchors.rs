@@ -26,7 +26,7 @@ use store::Unit;
 use store::audit::{Anchors, AuditHead, Chain, Keys, MovedHeads, SignedHead};
 
 use crate::services::nobody;
-use crate::{Shared, gateway};
+use crate::{Shared, halt};
 
 /// How often heads are anchored.
 const EVERY: Duration = Duration::from_secs(2);
@@ -335,14 +335,10 @@ pub async fn run(
 async fn stop(tampered: &Tampered, shared: &Shared, work: &Work) -> Result<(), HandleError> {
     tracing::error!(%tampered, "the audit log was changed: no head is signed any more");
     metrics::counter!("swarm_audit_tampered_total").increment(1);
-    loop {
-        match raise(tampered, shared, work).await {
-            Ok(()) => break,
-            Err(error) => {
-                tracing::error!(%error, "the kill level could not be raised in the database; the file says 1 until it is");
-                raise_file(&shared.kill_file);
-            }
-        }
+    // In force from here on, whether or not the database can be written.
+    halt::raise(shared, work, &halt::own_wish(1, tampered.to_string())).await;
+    while let Err(error) = alert(tampered, work).await {
+        tracing::error!(%error, "the alert about the audit log goes out later");
         tokio::select! {
             () = work.shutdown.cancelled() => return Ok(()),
             () = tokio::time::sleep(EVERY) => {}
@@ -352,26 +348,14 @@ async fn stop(tampered: &Tampered, shared: &Shared, work: &Work) -> Result<(), H
     Ok(())
 }
 
-async fn raise(tampered: &Tampered, shared: &Shared, work: &Work) -> Result<(), HandleError> {
-    let reason = tampered.to_string();
+async fn alert(tampered: &Tampered, work: &Work) -> Result<(), HandleError> {
     let mut unit = work.begin(nobody()).await?;
-    let (halt, mut out) = gateway::raise(&mut unit, 1, crate::NAME, &reason).await?;
     let now = unit.now().await?;
-    let text = format!("{reason}; run `swarm audit verify`, and keep the database and the anchor file as they are");
+    let text = format!("{tampered}; run `swarm audit verify`, and keep the database and the anchor file as they are");
     let alert = Alert { name: "audit_tampered".to_owned(), severity: Severity::Critical, text };
     let key = format!("audit_tampered:{}", now.0);
-    out.push(Message::fact(Subject::fact(Route::Alert), nobody(), key, Payload::Alert(alert)));
-    work.commit(unit, &work.root_header(nobody()), out).await?;
-    runtime::kill::write_file(&shared.kill_file, halt.level, halt.epoch)
-        .map_err(|error| HandleError::Retry(format!("{}: {error}", shared.kill_file.display())))
-}
-
-/// A file newer than the database's row may raise the level. A missing or unreadable one counts as 1 already.
-fn raise_file(file: &Path) {
-    let Some(copy) = runtime::kill::read_file(file).filter(|copy| copy.level == 0) else { return };
-    if let Err(error) = runtime::kill::write_file(file, 1, copy.epoch.saturating_add(1)) {
-        tracing::error!(%error, "the kill file could not be written");
-    }
+    let out = vec![Message::fact(Subject::fact(Route::Alert), nobody(), key, Payload::Alert(alert))];
+    work.commit(unit, &work.root_header(nobody()), out).await
 }
 
 fn subject(chain: Chain) -> String {

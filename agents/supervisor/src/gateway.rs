@@ -6,14 +6,17 @@ mod link;
 mod shown;
 
 use domain::ids::UserId;
-use domain::message::{HaltChanged, Message, Notice, Payload, Task};
+use domain::message::{HaltChanged, Message, Notice, Payload, Task, clean_text};
 use domain::person::{Act, SignedAct};
 use domain::subject::{Priority, Route, Subject};
-use domain::time::UnixMs;
+use domain::time::{DAY_MS, UnixMs};
+use rails::kill::{KillCopy, recorded};
 use rails::signature::verify_act;
+use runtime::kill::Raise;
 use runtime::{Ctx, HandleError};
 use serde_json::json;
 use store::Unit;
+use store::kill::Kill;
 
 pub use entry::{Entry, Proof, Said, entry_of_act, entry_of_update, submit_entry};
 pub use link::{LinkMade, make_link};
@@ -80,30 +83,42 @@ pub async fn void_word(ctx: &mut Ctx<'_>, seen_by: &str, void: &Notice) -> Resul
     Ok(())
 }
 
-/// Raises the kill level. One person is enough, and so is the supervisor itself; a level at or below the current one
-/// changes nothing.
+/// Writes down raises that are in force already, oldest first: a row and an entry of the governance chain for each that is
+/// not there yet. No row lowers the one before it, whatever was written meanwhile.
 ///
 /// # Errors
 /// Store failures.
-pub async fn raise(
-    unit: &mut Unit,
-    level: u8,
-    by: &str,
-    reason: &str,
-) -> Result<(HaltChanged, Vec<Message>), HandleError> {
-    let now = unit.now().await?;
+pub async fn record(unit: &mut Unit, raises: &[Raise]) -> Result<(Option<KillCopy>, Vec<HaltChanged>), HandleError> {
     store::kill::lock(unit).await?;
-    if let Some(current) = store::kill::current(unit).await?
-        && current.level >= level
-    {
-        let halt = HaltChanged { level: current.level, epoch: current.epoch, by: current.by, reason: current.reason };
-        return Ok((halt, Vec::new()));
+    let now = unit.now().await?;
+    let row = store::kill::current(unit).await?;
+    let mut row = row.map(|kill| KillCopy { level: kill.level, epoch: kill.epoch });
+    let oldest = raises.iter().map(|raise| raise.epoch).min();
+    let known = store::kill::since(unit, oldest.unwrap_or(i64::MAX)).await?;
+    let mut halts = Vec::new();
+    for raise in raises {
+        // Anybody may have written the file that it comes from.
+        let plain = |text: &str, or: &str| {
+            let text = clean_text(text);
+            if text.trim().is_empty() { or.to_owned() } else { text }
+        };
+        let (by, reason) = (plain(&raise.by, "unknown"), plain(&raise.reason, "no reason given"));
+        if known.iter().any(|kill| kill.by == by && kill.reason == reason && kill.at == raise.at) {
+            continue;
+        }
+        let at = if (1..=now.plus_ms(DAY_MS).0).contains(&raise.at.0) { raise.at } else { now };
+        let copy = recorded(row, raise.copy());
+        let kill = Kill { level: copy.level, epoch: copy.epoch, by, reason, at };
+        store::kill::record(unit, &kill).await?;
+        let body = json!({
+            "level": raise.level, "in_force": copy.level, "epoch": copy.epoch, "by": kill.by, "way": raise.way.word(),
+            "reason": kill.reason, "raised_at": at,
+        });
+        store::audit::append_governance(unit, "kill_raised", NAME, &body, now).await?;
+        halts.push(HaltChanged { level: copy.level, epoch: copy.epoch, by: kill.by, reason: kill.reason });
+        row = Some(copy);
     }
-    let kill = store::kill::raise(unit, level, by, reason, now).await?;
-    let body = json!({ "level": level, "epoch": kill.epoch, "by": by, "reason": reason });
-    store::audit::append_governance(unit, "kill_raised", NAME, &body, now).await?;
-    let halt = HaltChanged { level, epoch: kill.epoch, by: by.to_owned(), reason: reason.to_owned() };
-    Ok((halt.clone(), vec![told(halt)]))
+    Ok((row, halts))
 }
 
 /// Lowers the kill level: only for a person, with a reason, against the epoch they saw.
@@ -176,7 +191,8 @@ pub async fn reset_breaker(
     )))
 }
 
-fn told(halt: HaltChanged) -> Message {
+/// The fact that the level has a new epoch.
+pub(crate) fn told(halt: HaltChanged) -> Message {
     let nobody = UserId(uuid::Uuid::nil());
     Message::fact(Subject::fact(Route::HaltChanged), nobody, format!("halt:{}", halt.epoch), Payload::HaltChanged(halt))
 }

@@ -12,6 +12,7 @@ pub mod config;
 pub mod curve;
 pub mod doors;
 pub mod gateway;
+pub mod halt;
 pub mod lifecycle;
 mod login;
 pub mod process;
@@ -46,6 +47,12 @@ pub struct Shared {
     pub house: rails::limits::Limits,
     /// Wrong one-time codes.
     pub codes: doors::CodeGuard,
+    /// The kill level as this process knows it, by all ways of raising and lowering, its own file and memory included. At the
+    /// start what the file says and at least 1, until the database was read. [`tokio::sync::watch::Sender::subscribe`] tells
+    /// each change; at 4 the agents are stopped.
+    pub level: tokio::sync::watch::Sender<u8>,
+    /// What is known of the kill level besides its file.
+    pub lever: halt::Lever,
 }
 
 /// The agent.
@@ -60,12 +67,16 @@ impl Supervisor {
     /// Takes what `swarm up` prepared: which processes to run, and the keys of audit heads.
     #[must_use]
     pub fn new(config: config::Config, data_dir: &std::path::Path) -> Self {
+        let (kill_file, lever) = (runtime::kill::file_path(data_dir), halt::Lever::default());
+        let level = tokio::sync::watch::Sender::new(halt::standing(&kill_file, &lever).level);
         Self {
             shared: Arc::new(Shared {
                 registry: lifecycle::Registry::new(&config.plan, &config.agents),
-                kill_file: runtime::kill::file_path(data_dir),
+                kill_file,
                 house: config.house.clone(),
                 codes: doors::CodeGuard::default(),
+                level,
+                lever,
             }),
             config,
             anchor_file: anchors_path(data_dir),
@@ -101,7 +112,7 @@ impl Agent for Supervisor {
         asks: &[],
         administers_streams: true,
         limits: USUAL_LIMITS,
-        lacks: &["kill levels 3 and 4"],
+        lacks: &["stopping the agents at kill level 4"],
     };
 
     async fn handle(&self, input: &Envelope, ctx: &mut Ctx<'_>) -> Result<Vec<Message>, HandleError> {
@@ -133,6 +144,7 @@ impl Agent for Supervisor {
                 self.shared.clone(),
                 work.clone(),
             ),
+            halt::run(self.shared.clone(), work.clone()),
             lifecycle::run(self.config.plan.clone(), self.config.agents.clone(), self.shared.clone(), work.clone()),
         )?;
         Ok(())

@@ -6,15 +6,16 @@ use async_nats::service::{Request, ServiceExt};
 use bus::Raw;
 use bus::codec::Arrival;
 use domain::ids::UserId;
-use domain::message::{Envelope, HaltChanged, Message};
+use domain::message::Envelope;
 use domain::person::{Act, SignedAct};
 use domain::subject::{Priority, Route, Stream, Subject};
 use futures::StreamExt;
-use runtime::{HandleError, Means, Work};
+use runtime::kill::{Way, Wish};
+use runtime::{CancellationToken, HandleError, Means, Work};
 use serde_json::{Value, json};
 
 use crate::answer::{Refused, ok};
-use crate::{Shared, close, doors, gateway, login, view};
+use crate::{Shared, close, doors, gateway, halt, login, view};
 
 /// The subjects answered, each with what it is for.
 pub const SUBJECTS: &[(&str, &str)] = &[
@@ -31,7 +32,7 @@ pub const SUBJECTS: &[(&str, &str)] = &[
     ("swarm.web.login", "a name and a one-time code (the web page alone may ask)"),
     ("swarm.telegram.link", "a signed act that makes a code for Telegram (made by `swarm telegram link`)"),
     ("swarm.close", "a stored /close of a person: sells what is held, nothing else: {\"update_id\":123}"),
-    ("swarm.halt", "raise the kill level: {\"level\":1,\"reason\":\"...\"}; empty means 1"),
+    ("swarm.halt", "raise the kill level (1 to 4): {\"level\":1,\"reason\":\"...\"}; empty means 1"),
     ("swarm.resume", "a signed act that lowers the kill level (made by `swarm resume`)"),
     ("swarm.breaker", "a signed act that resets a breaker (made by `swarm breaker reset`)"),
     ("swarm.agents", "the processes, how often each was started again, and what it lacks"),
@@ -43,6 +44,11 @@ pub const SUBJECTS: &[(&str, &str)] = &[
 const SIGNAL_WITHIN_MS: i64 = 4_000;
 /// Signals that wait for the stream at once; the next one is told so.
 const SIGNALS_WAITING: usize = 64;
+/// Other requests that wait for the one before them.
+const REQUESTS_WAITING: usize = 1_024;
+/// What the levels are, for whoever asked for one that is none.
+const BAD_LEVEL: &str =
+    "level is 1 (no new risk), 2 (and cancel open orders), 3 (and sell what is held) or 4 (and stop)";
 
 /// Answers until shutdown. Signals wait for the stream beside everything else: a halt must never stand behind them.
 ///
@@ -74,8 +80,8 @@ pub async fn run(shared: Arc<Shared>, work: Work) -> Result<(), HandleError> {
     service.stop().await.map_err(fatal)
 }
 
-/// Has requests answered until `stop`: a signal beside everything else, told how many wait already; everything else one
-/// after the other.
+/// Has requests answered until `stop`: a halt beside everything else, because another answer may wait for a database that
+/// hangs; a signal too, told how many wait already; everything else one after the other.
 async fn serve<R, F>(
     mut requests: impl futures::Stream<Item = (&'static str, R)> + Unpin,
     stop: impl Future<Output = ()>,
@@ -84,11 +90,21 @@ async fn serve<R, F>(
     F: Future<Output = ()> + Send + 'static,
 {
     let mut signals = tokio::task::JoinSet::new();
+    let mut halts = tokio::task::JoinSet::new();
+    let (line, mut waiting) = tokio::sync::mpsc::channel::<F>(REQUESTS_WAITING);
+    let ended = CancellationToken::new();
+    let end = ended.clone();
+    let others = tokio::spawn(async move {
+        while let Some(Some(answering)) = end.run_until_cancelled(waiting.recv()).await {
+            answering.await;
+        }
+    });
     let mut stop = std::pin::pin!(stop);
     loop {
         let (subject, request) = tokio::select! {
             () = &mut stop => break,
             Some(_) = signals.join_next() => continue,
+            Some(_) = halts.join_next() => continue,
             next = requests.next() => match next {
                 Some(next) => next,
                 None => break,
@@ -98,12 +114,19 @@ async fn serve<R, F>(
         let answering = respond(subject, request, signals.len());
         if matches!(subject, "swarm.signal" | "swarm.close") {
             signals.spawn(answering);
-        } else {
-            answering.await;
+        } else if subject == "swarm.halt" {
+            halts.spawn(answering);
+        } else if line.try_send(answering).is_err() {
+            tracing::warn!(subject, "too many requests wait; this one gets no answer");
         }
     }
     // Each of them ends within its own bound.
     signals.join_all().await;
+    halts.join_all().await;
+    ended.cancel();
+    if let Err(error) = others.await {
+        tracing::error!(%error, "an answer panicked");
+    }
 }
 
 async fn respond(shared: Arc<Shared>, work: Work, subject: &'static str, request: Request, signals_waiting: usize) {
@@ -267,40 +290,44 @@ fn signed_act(payload: &[u8]) -> Result<SignedAct, Refused> {
 }
 
 async fn halt(shared: &Shared, work: &impl Means, payload: &[u8]) -> Answer {
-    let asked = match asked_halt(payload) {
-        Ok(asked) => asked,
+    let wish = match asked_halt(payload) {
+        Ok(wish) => wish,
         Err(refused) => return Ok(Err(refused)),
     };
-    let mut unit = work.begin(nobody()).await?;
-    let (halt, out) = gateway::raise(&mut unit, asked.level, &asked.by, &asked.reason).await?;
-    finish_halt(shared, work, unit, &halt, out).await
-}
-
-/// A kill level that somebody asks for.
-#[derive(Debug, PartialEq, Eq)]
-struct AskedHalt {
-    level: u8,
-    reason: String,
-    by: String,
+    let raised = halt::raise(shared, work, &wish).await;
+    let mut answer = json!({
+        "level": raised.copy.level, "epoch": raised.copy.epoch, "by": wish.by, "reason": wish.reason,
+        "changed": raised.is_new, "recorded": raised.is_recorded,
+    });
+    if !raised.is_recorded {
+        answer["detail"] = json!("it is in force; the database does not answer, and the record follows when it does");
+    }
+    Ok(Ok(answer))
 }
 
 /// Reads what came to `swarm.halt`. Only a level that is none is refused: who asks, and how it is worded, stops no halt.
-fn asked_halt(payload: &[u8]) -> Result<AskedHalt, Refused> {
+fn asked_halt(payload: &[u8]) -> Result<Wish, Refused> {
     if payload.iter().all(u8::is_ascii_whitespace) {
         let reason = "asked over NATS without a reason".to_owned();
-        return Ok(AskedHalt { level: 1, reason, by: "operator".to_owned() });
+        return Ok(Wish { level: 1, by: "operator".to_owned(), way: Way::Nats, reason });
     }
     let value: Value = serde_json::from_slice(payload)
         .map_err(|_| Refused::new("BAD_JSON", "send nothing or {\"level\":1,\"reason\":\"...\"}"))?;
     let level = value.get("level").map_or(Some(1), Value::as_u64).and_then(|l| u8::try_from(l).ok());
-    let level = level
-        .filter(|l| (1..=2).contains(l))
-        .ok_or_else(|| Refused::new("BAD_LEVEL", "level is 1 (no new risk) or 2 (and cancel open orders)"))?;
+    let level =
+        level.filter(|l| (1..=rails::kill::HIGHEST).contains(l)).ok_or_else(|| Refused::new("BAD_LEVEL", BAD_LEVEL))?;
     let text = |key: &str, or: &str| {
         let said = value.get(key).and_then(Value::as_str).map(domain::message::clean_text);
         said.filter(|text| !text.trim().is_empty()).unwrap_or_else(|| or.to_owned())
     };
-    Ok(AskedHalt { level, reason: text("reason", "no reason given"), by: text("by", "operator") })
+    // Which way is the caller's word, for the record alone.
+    let way = match value.get("way").and_then(Value::as_str) {
+        Some("cli") => Way::Cli,
+        Some("telegram") => Way::Telegram,
+        Some("web") => Way::Web,
+        _ => Way::Nats,
+    };
+    Ok(Wish { level, by: text("by", "operator"), way, reason: text("reason", "no reason given") })
 }
 
 async fn resume(shared: &Shared, work: &impl Means, payload: &[u8]) -> Answer {
@@ -311,27 +338,9 @@ async fn resume(shared: &Shared, work: &impl Means, payload: &[u8]) -> Answer {
     if !matches!(signed.act.what, Act::LowerKill { .. }) {
         return Ok(Err(Refused::new("WRONG_ACT", "this act lowers no kill level")));
     }
-    let mut unit = work.begin(nobody()).await?;
-    match gateway::lower(&mut unit, &signed).await? {
-        Err(refused) => Ok(Err(refused)),
-        Ok((halt, out)) => finish_halt(shared, work, unit, &halt, out).await,
-    }
-}
-
-/// Commits, writes the file copy, and tells everybody. The database is first: the file may only be behind.
-async fn finish_halt(
-    shared: &Shared,
-    work: &impl Means,
-    unit: store::Unit,
-    halt: &HaltChanged,
-    out: Vec<Message>,
-) -> Answer {
-    work.commit(unit, nobody(), out).await?;
-    if let Err(error) = runtime::kill::write_file(&shared.kill_file, halt.level, halt.epoch) {
-        tracing::error!(%error, "the kill file could not be written; unreadable copies count as level 1");
-    }
-    metrics::gauge!("swarm_kill_level").set(f64::from(halt.level));
-    Ok(Ok(json!({ "level": halt.level, "epoch": halt.epoch, "by": halt.by, "reason": halt.reason })))
+    Ok(halt::lower(shared, work, &signed)
+        .await?
+        .map(|halt| json!({ "level": halt.level, "epoch": halt.epoch, "by": halt.by, "reason": halt.reason })))
 }
 
 async fn breaker(work: &impl Means, payload: &[u8]) -> Answer {
@@ -401,29 +410,60 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_halt_is_taken_however_it_is_worded_and_always_says_by_whom_and_why() {
+    fn a_halt_is_taken_however_it_is_worded_and_always_says_by_whom_which_way_and_why() {
         let (nameless, wordless) = ("operator", "no reason given");
-        for (payload, level, by, reason) in [
-            ("", 1, nameless, "asked over NATS without a reason"),
-            (" \n", 1, nameless, "asked over NATS without a reason"),
-            ("{}", 1, nameless, wordless),
-            (r#"{"level":2,"by":"anna","reason":"fire"}"#, 2, "anna", "fire"),
-            (r#"{"by":"","reason":""}"#, 1, nameless, wordless),
-            (r#"{"by":"  ","reason":"\u0007"}"#, 1, nameless, wordless),
-            (r#"{"by":7,"reason":null}"#, 1, nameless, wordless),
+        for (payload, level, by, way, reason) in [
+            ("", 1, nameless, Way::Nats, "asked over NATS without a reason"),
+            (" \n", 1, nameless, Way::Nats, "asked over NATS without a reason"),
+            ("{}", 1, nameless, Way::Nats, wordless),
+            (r#"{"level":2,"by":"anna","reason":"fire","way":"web"}"#, 2, "anna", Way::Web, "fire"),
+            (r#"{"level":3,"way":"cli"}"#, 3, nameless, Way::Cli, wordless),
+            (r#"{"level":4,"way":"telegram"}"#, 4, nameless, Way::Telegram, wordless),
+            (r#"{"way":"supervisor"}"#, 1, nameless, Way::Nats, wordless),
+            (r#"{"by":"","reason":""}"#, 1, nameless, Way::Nats, wordless),
+            (r#"{"by":"  ","reason":"\u0007"}"#, 1, nameless, Way::Nats, wordless),
+            (r#"{"by":7,"reason":null,"way":1}"#, 1, nameless, Way::Nats, wordless),
         ] {
-            let want = AskedHalt { level, by: by.to_owned(), reason: reason.to_owned() };
+            let want = Wish { level, by: by.to_owned(), way, reason: reason.to_owned() };
             assert_eq!(asked_halt(payload.as_bytes()).unwrap(), want, "{payload:?}");
         }
         for (payload, code) in [
             ("halt!", "BAD_JSON"),
             (r#"{"level":0}"#, "BAD_LEVEL"),
-            (r#"{"level":3}"#, "BAD_LEVEL"),
+            (r#"{"level":5}"#, "BAD_LEVEL"),
             (r#"{"level":257}"#, "BAD_LEVEL"),
             (r#"{"level":"1"}"#, "BAD_LEVEL"),
         ] {
             assert_eq!(asked_halt(payload.as_bytes()).unwrap_err().code, code, "{payload}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_halt_does_not_stand_behind_an_answer_that_waits_for_the_database() {
+        let (told, mut answered) = mpsc::unbounded_channel();
+        let (database, end) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+        let requests = stream::iter([("swarm.status", ()), ("swarm.positions", ()), ("swarm.halt", ())]);
+        let (hangs, ended) = (Arc::clone(&database), Arc::clone(&end));
+        let serving = tokio::spawn(async move {
+            let stop = async { drop(ended.acquire().await) };
+            serve(Box::pin(requests.chain(stream::pending())), stop, |subject, (), _| {
+                let (database, told) = (Arc::clone(&hangs), told.clone());
+                async move {
+                    if subject != "swarm.halt" {
+                        database.acquire().await.unwrap().forget();
+                    }
+                    told.send(subject).unwrap();
+                }
+            })
+            .await;
+        });
+        assert_eq!(answered.recv().await, Some("swarm.halt"));
+        database.add_permits(1);
+        assert_eq!(answered.recv().await, Some("swarm.status"));
+        database.add_permits(1);
+        assert_eq!(answered.recv().await, Some("swarm.positions"));
+        end.add_permits(1);
+        serving.await.unwrap();
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::answer::Refused;
 use crate::services::nobody;
-use crate::{Shared, curve, gateway};
+use crate::{Shared, curve, gateway, halt};
 
 /// Windows that a look at the ledger asks for, ms.
 const RATE_WINDOW_MS: i64 = 3_600_000;
@@ -39,11 +39,13 @@ pub async fn status(shared: &Shared, work: &impl Means) -> Result<Value, HandleE
         Ok(ledger) => ledger,
         Err(refused) => refused.json(),
     };
+    // A raise that is not written down yet is in force all the same.
+    let in_force = halt::standing(&shared.kill_file, &shared.lever).level;
     Ok(json!({
         "now": now.to_string(),
         "kill": kill.map_or_else(
-            || json!({ "level": 1, "reason": "no kill level is stored" }),
-            |k| json!({ "level": k.level, "epoch": k.epoch, "by": k.by, "reason": k.reason }),
+            || json!({ "level": in_force.max(1), "reason": "no kill level is stored" }),
+            |k| json!({ "level": k.level.max(in_force), "epoch": k.epoch, "by": k.by, "reason": k.reason }),
         ),
         "supervisor_pid": std::process::id(),
         "pending_approvals": pending,

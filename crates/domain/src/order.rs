@@ -143,6 +143,38 @@ pub struct OrderIntent {
     pub opinion: Opinion,
 }
 
+impl OrderIntent {
+    /// An exit of all that is held of `instrument`, at `worst_price` or better, now or not at all.
+    #[must_use]
+    pub fn sale_of_all(
+        signal_id: MessageId,
+        user_id: UserId,
+        origin: Origin,
+        instrument: InstrumentId,
+        worst_price: Price,
+        valid_until: UnixMs,
+        reasoning: String,
+    ) -> Self {
+        Self {
+            intent_id: IntentId::of_leg(signal_id, 0),
+            signal_id,
+            leg: 0,
+            user_id,
+            origin,
+            instrument,
+            side: Side::Sell,
+            order_type: OrderType::Limit,
+            time_in_force: TimeInForce::ImmediateOrCancel,
+            amount: Amount::All,
+            worst_price,
+            reduce_only: true,
+            valid_until,
+            reasoning,
+            opinion: Opinion::NotAsked,
+        }
+    }
+}
+
 /// The exact thing that is approved, permitted and executed. Its digest binds a human's yes and a permit to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderEnvelope {
@@ -270,6 +302,8 @@ pub struct Fill {
 /// What a venue knows of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrderStatus {
+    /// Where and what.
+    pub instrument: InstrumentId,
     /// Our id at the venue.
     pub client_order_id: String,
     /// The venue's own id.

@@ -36,6 +36,16 @@ impl KillReading {
             Self::Unreadable => 1,
         }
     }
+
+    /// This reading, raised to `level` when it is below.
+    #[must_use]
+    pub const fn at_least(self, level: u8) -> Self {
+        match self {
+            Self::Level { level: read, epoch } if read < level => Self::Level { level, epoch },
+            Self::Unreadable if level > 1 => Self::Level { level, epoch: 0 },
+            read => read,
+        }
+    }
 }
 
 /// A human's yes to one envelope, read back from the stored resolution.

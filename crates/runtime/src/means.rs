@@ -39,6 +39,13 @@ pub trait Means: Record {
     /// An id for something that begins here.
     fn new_id(&self) -> Uuid;
 
+    /// Publishes messages of `user` without an outbox: for what must not wait for the store. After an error some of them
+    /// may have been stored all the same.
+    fn emit(&self, user: UserId, out: Vec<Message>) -> impl Future<Output = Result<(), HandleError>> + Send;
+
+    /// Resolves after so many milliseconds by the process's clock.
+    fn pause(&self, ms: u64) -> impl Future<Output = ()> + Send;
+
     /// Stores a message as it came in the stream of its subject; it must have a `Nats-Msg-Id`.
     fn forward(
         &self,
@@ -68,6 +75,14 @@ impl Means for Work {
 
     fn new_id(&self) -> Uuid {
         crate::clock::new_id(self.clock.as_ref())
+    }
+
+    async fn emit(&self, user: UserId, out: Vec<Message>) -> Result<(), HandleError> {
+        Self::emit(self, &self.root_header(user), out).await
+    }
+
+    async fn pause(&self, ms: u64) {
+        tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
     }
 
     async fn forward(&self, raw: &Raw, valid_until: Option<UnixMs>) -> Result<Published, BusError> {

@@ -37,6 +37,34 @@ pub async fn lock(unit: &mut Unit) -> Result<(), StoreError> {
     unit.records().lock_kill_level().await
 }
 
+/// The changes from `epoch` on, oldest first, at most 100.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn since(unit: &mut Unit, epoch: i64) -> Result<Vec<Kill>, StoreError> {
+    unit.records().kill_levels_since(epoch).await
+}
+
+/// Writes down a raise that was made without the database, under the epoch it needs. Take [`lock`] before looking at
+/// what that is.
+///
+/// # Errors
+/// [`StoreError::OutOfRange`] for a level above 4 or below the newest, and for an epoch that is not after the newest;
+/// [`StoreError::Database`].
+pub async fn record(unit: &mut Unit, kill: &Kill) -> Result<(), StoreError> {
+    fits(kill.at, "at")?;
+    lock(unit).await?;
+    let last = current(unit).await?;
+    let (level, epoch) = last.map_or((0, 0), |last| (last.level, last.epoch));
+    if kill.level > 4 || kill.level < level {
+        return Err(StoreError::OutOfRange("level"));
+    }
+    if kill.epoch <= epoch {
+        return Err(StoreError::OutOfRange("epoch"));
+    }
+    unit.records().insert_kill_level(kill).await
+}
+
 /// Adds the next epoch. The level may stay or fall too; falling needs a reason.
 ///
 /// # Errors

@@ -212,6 +212,7 @@ pub trait Instruments {
 #[async_trait]
 pub trait KillLevels {
     async fn kill_level(&mut self) -> Result<Option<Kill>>;
+    async fn kill_levels_since(&mut self, epoch: i64) -> Result<Vec<Kill>>;
     async fn lock_kill_level(&mut self) -> Result<()>;
     async fn insert_kill_level(&mut self, kill: &Kill) -> Result<()>;
 }

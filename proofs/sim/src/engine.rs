@@ -219,6 +219,14 @@ impl Means for Around {
         self.hub.new_id()
     }
 
+    async fn emit(&self, user: UserId, out: Vec<Message>) -> Result<(), HandleError> {
+        Self::emit(self, &self.root(user), out)
+    }
+
+    async fn pause(&self, ms: u64) {
+        self.hub.pause(i64::try_from(ms).unwrap_or(i64::MAX)).await;
+    }
+
     async fn forward(&self, raw: &Raw, _: Option<UnixMs>) -> Result<Published, BusError> {
         let id = raw.header("Nats-Msg-Id").unwrap_or_default().to_owned();
         let Raw { subject, headers, payload } = raw.clone();

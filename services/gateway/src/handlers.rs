@@ -283,19 +283,24 @@ pub(crate) async fn stop(
     let level = match form.level.as_str() {
         "1" => 1,
         "2" => 2,
-        _ => return problem(StatusCode::UNPROCESSABLE_ENTITY, "bad_form", "The level is 1 or 2. Nothing was done."),
+        "3" => 3,
+        "4" => 4,
+        _ => return problem(StatusCode::UNPROCESSABLE_ENTITY, "bad_form", "The level is 1 to 4. Nothing was done."),
     };
-    let asked = json!({ "level": level, "reason": form.reason, "by": visitor.person });
+    let asked = json!({ "level": level, "reason": form.reason, "by": visitor.person, "way": "web" });
     let (status, words) = match site.doors.act("swarm.halt", &asked).await {
         Ok(answer) if is_ok(&answer) => {
-            let words = format!("kill level {} is in force.", text(&answer["level"]));
+            let follows = if answer["recorded"] == false { " The database does not answer; the record follows." } else { "" };
+            let words = format!("kill level {} is in force.{follows}", text(&answer["level"]));
             let number = site.sessions.say(&visitor, Said { good: true, text: words });
             return to(&format!("/?said={number}"));
         }
         Ok(answer) => (StatusCode::BAD_GATEWAY, words_of(&answer)),
         Err(AskError::Nobody(_)) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "The supervisor does not answer: NOT stopped. Ctrl-C on `swarm up` drains the agents.".to_owned(),
+            "The supervisor does not answer: NOT stopped. `swarm halt` at the terminal works without it; Ctrl-C on `swarm \
+             up` drains the agents."
+                .to_owned(),
         ),
         Err(AskError::Unanswered(..)) => (
             StatusCode::GATEWAY_TIMEOUT,

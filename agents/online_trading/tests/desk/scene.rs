@@ -14,6 +14,7 @@ use domain::order::{OrderEnvelope, OrderStatus, OrderType, Permit, PermitBody, S
 use domain::subject::{Priority, Route, Subject};
 use domain::time::UnixMs;
 use ed25519_dalek::SigningKey;
+use online_trading::canceller::{self, Canceller};
 use online_trading::config::Config;
 use online_trading::executor::Executor;
 use online_trading::permit;
@@ -37,7 +38,7 @@ pub struct Scene {
     pub db: Db,
     pub user: UserId,
     pub now: UnixMs,
-    folder: PathBuf,
+    pub folder: PathBuf,
     signer: PermitSigner,
     pub verifier: PermitVerifier,
     /// Orders in ten thousand that the venue refuses.
@@ -128,7 +129,9 @@ impl Exchange for Counted {
 pub struct Desk {
     pub exchange: Arc<Counted>,
     pub rows: Rows,
+    pub kill: Arc<KillSwitch>,
     executor: Executor,
+    canceller: Canceller,
 }
 
 impl Desk {
@@ -138,6 +141,17 @@ impl Desk {
 
     pub async fn reconcile(&self) -> Result<(), HandleError> {
         self.executor.reconcile(&self.rows).await
+    }
+
+    /// What the canceller does when it is its turn: without a store.
+    pub async fn cancel(&self) -> Option<usize> {
+        self.kill.take_wish("online_trading", UnixMs(1));
+        self.canceller.look().await
+    }
+
+    /// How many orders rest at the venue.
+    pub async fn resting(&self) -> usize {
+        self.exchange.open_orders().await.unwrap().len()
     }
 
     pub fn placed(&self) -> u32 {
@@ -163,6 +177,8 @@ impl Scene {
     /// Starts the desk; the exchange takes its journal over. The desk before must be gone.
     pub async fn start(&self) -> Desk {
         let rules = paper_rules("BTCUSDT");
+        let journal = online_trading::source::journal(&self.folder);
+        std::fs::create_dir_all(journal.parent().unwrap()).unwrap();
         let opening =
             BTreeMap::from([("USDT".to_owned(), Decimal::from(1_000_000)), ("BTC".to_owned(), Decimal::from(1_000))]);
         let config = PaperConfig {
@@ -176,7 +192,7 @@ impl Scene {
             lost_reply_bps: 0,
             max_book_age_ms: 3_600_000,
             seed: 1,
-            journal: self.folder.join("paper.journal"),
+            journal,
         };
         let paper = PaperExchange::open(config, Arc::new(VirtualClock::at(self.now))).unwrap();
         let level = |cents| {
@@ -187,9 +203,11 @@ impl Scene {
         let (placed, swallows) = (AtomicU32::new(0), AtomicBool::new(false));
         let exchange = Arc::new(Counted { paper, placed, halts: Mutex::default(), swallows, arrived: Notify::new() });
         let kill = Arc::new(KillSwitch::new(&self.folder));
-        let executor = Executor { exchange: exchange.clone(), wake: Arc::new(Notify::new()), kill };
+        let (wake, halted) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let canceller = Canceller { exchange: exchange.clone(), kill: kill.clone(), halted, wake: wake.clone() };
+        let executor = Executor { exchange: exchange.clone(), wake, kill: kill.clone() };
         let rows = Rows { db: self.db.clone(), told: Mutex::default(), dies: AtomicBool::new(false) };
-        Desk { exchange, rows, executor }
+        Desk { exchange, rows, kill, executor, canceller }
     }
 
     pub fn body(&self, side: Side, amount: &str, worst: &str, time_in_force: TimeInForce) -> PermitBody {
@@ -247,6 +265,14 @@ impl Scene {
         let now = unit.now().await?;
         permit::accept(&mut unit, permit, &self.verifier, Venue::Paper, kill, now).await?;
         Ok(unit.commit().await?)
+    }
+
+    /// What a start does before it has reached anything.
+    pub async fn boot(&self) -> Option<usize> {
+        let shipped = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/desk.toml"));
+        let config = Config::parse(shipped, self.verifier.clone()).unwrap();
+        let (folder, clock) = (self.folder.clone(), Arc::new(VirtualClock::at(self.now)));
+        tokio::task::spawn_blocking(move || canceller::at_boot(&config, &folder, clock)).await.unwrap().unwrap()
     }
 
     /// The agent itself, before its background work has compared anything.

@@ -71,20 +71,32 @@ fn may_guess(tried: &Mutex<VecDeque<Instant>>, now: Instant) -> bool {
     true
 }
 
-/// Raises the kill level at once: `/halt`, `/halt 2`, with a reason behind it or without.
+/// Raises the kill level at once: `/halt`, `/halt 3`, with a reason behind it or without.
 pub(super) async fn halt(work: &Work, person: &Person, rest: &str) -> Result<String, CommandError> {
-    let (level, reason) = match rest.split_once(char::is_whitespace).unwrap_or((rest, "")) {
-        ("2", reason) => (2, reason),
-        ("1", reason) => (1, reason),
+    let (first, behind) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let (level, reason) = match first {
+        "1" => (1, behind),
+        "2" => (2, behind),
+        "3" => (3, behind),
+        "4" => (4, behind),
         _ => (1, rest),
     };
     let reason = if reason.trim().is_empty() { "asked in Telegram".to_owned() } else { one_line(reason, 200) };
-    let body = json!({ "level": level, "reason": reason, "by": person.person_id });
+    let body = json!({ "level": level, "reason": reason, "by": person.person_id, "way": "telegram" });
     let answer = doors::ask(work, "swarm.halt", &body).await?;
     let level = answer["level"].as_u64().unwrap_or(1);
-    let what =
-        if level >= 2 { "No new risk, and open orders are cancelled." } else { "No new risk. Exits still pass." };
-    Ok(format!("🛑 Kill level <b>{level}</b>. {what}\n/resume tells how to go on."))
+    let follows = if answer["recorded"] == false { " The database does not answer; the record follows." } else { "" };
+    Ok(format!("🛑 Kill level <b>{level}</b>. {}{follows}\n/resume tells how to go on.", what_of(level)))
+}
+
+/// What a level does, in a sentence.
+const fn what_of(level: u64) -> &'static str {
+    match level {
+        0 | 1 => "No new risk. Exits still pass.",
+        2 => "No new risk, and open orders are cancelled.",
+        3 => "No new risk, open orders are cancelled, and everything that is held is sold within the price collar.",
+        _ => "Nothing is sent any more, exits included; open orders are cancelled and the agents stop.",
+    }
 }
 
 /// Lowering the level takes a person's signature, which no chat can give: says what to type.

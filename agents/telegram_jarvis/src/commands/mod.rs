@@ -29,7 +29,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("risk", "how much of them is used"),
     ("agents", "the processes"),
     ("logs", "the latest notices and alerts"),
-    ("halt", "no new risk, now: /halt, or /halt 2 to cancel open orders too"),
+    ("halt", "no new risk, now: /halt; /halt 2 cancels open orders too, 3 sells all, 4 stops"),
     ("resume", "how to go on after a halt"),
     ("close", "sell a whole position: /close BTCUSDT"),
     ("help", "this list"),

@@ -69,7 +69,13 @@ async fn a_halt_goes_through_at_once_however_late_it_comes_and_resume_is_left_to
     let sent = answer(&stage, "/halt 2 fire in the house").await;
     assert!(sent.text.contains("Kill level 1"), "as the door answered: {}", sent.text);
     let asked = stage.script().asked.iter().find(|(door, _)| door == "swarm.halt").cloned().unwrap().1;
-    assert_eq!(asked, json!({ "level": 2, "reason": "fire in the house", "by": "operator" }));
+    assert_eq!(asked, json!({ "level": 2, "reason": "fire in the house", "by": "operator", "way": "telegram" }));
+    for (words, level, reason) in [("/halt 3", 3, "asked in Telegram"), ("/halt 4 now", 4, "now"), ("/halt 5", 1, "5")]
+    {
+        answer(&stage, words).await;
+        let asked = stage.script().asked.iter().rfind(|(door, _)| door == "swarm.halt").cloned().unwrap().1;
+        assert_eq!((&asked["level"], &asked["reason"]), (&json!(level), &json!(reason)), "{words}");
+    }
     stage.script().answers.get_mut("swarm.status").unwrap()["kill"] =
         json!({ "level": 2, "epoch": 3, "by": "operator", "reason": "fire <in> the house" });
     let sent = answer(&stage, "/resume").await;
@@ -78,7 +84,7 @@ async fn a_halt_goes_through_at_once_however_late_it_comes_and_resume_is_left_to
     // A supervisor that does not answer is asked again until it does.
     stage.script().silent.push("swarm.halt");
     let update = stage.telegram.say(OPERATOR, "/halt");
-    testkit::wait_until(crate::stage::BOUND, "a second try", || async { stage.knocks("swarm.halt") >= 3 }).await;
+    testkit::wait_until(crate::stage::BOUND, "a second try", || async { stage.knocks("swarm.halt") >= 6 }).await;
     stage.script().silent.clear();
     assert_eq!(stage.outcome(update).await, "answered: /halt");
 }

@@ -66,6 +66,14 @@ impl Means for Desk {
         uuid::Uuid::nil()
     }
 
+    async fn emit(&self, _user: UserId, _out: Vec<Message>) -> Result<(), HandleError> {
+        Err(HandleError::Retry("no broker in this test".to_owned()))
+    }
+
+    async fn pause(&self, ms: u64) {
+        tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+    }
+
     async fn forward(&self, _raw: &Raw, _until: Option<UnixMs>) -> Result<Published, BusError> {
         Err(BusError::Config("no broker in this test".to_owned()))
     }

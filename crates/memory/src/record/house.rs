@@ -145,6 +145,14 @@ impl KillLevels for MemoryUnit {
         })
     }
 
+    async fn kill_levels_since(&mut self, epoch: i64) -> Result<Vec<Kill>, StoreError> {
+        self.run(|s| {
+            s.select("kill_levels")?;
+            let rows = view!(s, kill_levels).all().filter(|(at, _)| **at >= epoch).map(|(_, row)| row.as_ref().clone());
+            Ok(rows.take(100).collect())
+        })
+    }
+
     async fn lock_kill_level(&mut self) -> Result<(), StoreError> {
         self.run(|s| s.lock(Lock::Kill))
     }

@@ -5,6 +5,7 @@ use domain::market::{Instrument, InstrumentId, Symbol, Venue};
 use domain::money::Usd;
 use rust_decimal::Decimal;
 use serde_json::json;
+use store::kill::Kill;
 use store::supervision::{Declared, Restart, RestartKind};
 use store::{StoreError, instruments, kill, ledger, supervision, users};
 use uuid::Uuid;
@@ -21,6 +22,7 @@ cases! {
     rules_of_an_instrument_are_replaced,
     rules_of_an_instrument_fit_their_columns,
     kill_epochs_have_no_gaps_and_lowering_needs_a_reason,
+    a_raise_that_is_written_down_late_has_its_own_epoch_and_lowers_nothing,
     one_unit_at_a_time_changes_the_kill_level,
     restarts_are_kept_in_their_order,
     what_a_process_should_be_is_replaced,
@@ -205,6 +207,27 @@ async fn kill_epochs_have_no_gaps_and_lowering_needs_a_reason(world: &World) {
     let lowered = kill::raise(&mut unit, 0, "anna", "all clear", T0.plus_ms(1)).await.unwrap();
     assert_eq!(kill::current(&mut unit).await.unwrap(), Some(lowered));
     assert_eq!(state(kill::raise(&mut unit, 1, "", "x", T0).await), "23514");
+}
+
+async fn a_raise_that_is_written_down_late_has_its_own_epoch_and_lowers_nothing(world: &World) {
+    let mut unit = world.begin("supervisor").await;
+    kill::raise(&mut unit, 1, "anna", "look", T0).await.unwrap();
+    let late = |level, epoch| Kill { level, epoch, by: "bela".to_owned(), reason: "fire".to_owned(), at: T0 };
+    kill::record(&mut unit, &late(2, 4)).await.unwrap();
+    for (level, epoch, what) in [(1, 5, "level"), (5, 5, "level"), (2, 4, "epoch"), (3, 3, "epoch")] {
+        let answer = kill::record(&mut unit, &late(level, epoch)).await;
+        assert!(matches!(answer, Err(StoreError::OutOfRange(part)) if part == what), "{level} {epoch}: {answer:?}");
+    }
+    kill::record(&mut unit, &late(2, 5)).await.unwrap();
+    let epochs = async |unit: &mut store::Unit, from| -> Vec<i64> {
+        kill::since(unit, from).await.unwrap().iter().map(|kill| kill.epoch).collect()
+    };
+    assert_eq!(epochs(&mut unit, 0).await, [1, 4, 5]);
+    assert_eq!(epochs(&mut unit, 4).await, [4, 5]);
+    assert_eq!(epochs(&mut unit, 6).await, Vec::<i64>::new());
+    unit.commit().await.unwrap();
+    let mut unit = world.begin("treasury").await;
+    assert_eq!(state(kill::record(&mut unit, &late(4, 9)).await), "42501");
 }
 
 async fn one_unit_at_a_time_changes_the_kill_level(world: &World) {

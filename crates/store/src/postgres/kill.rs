@@ -30,6 +30,16 @@ impl KillLevels for PgUnit {
         row.as_ref().map(kill_of).transpose()
     }
 
+    async fn kill_levels_since(&mut self, epoch: i64) -> Result<Vec<Kill>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT level, epoch, by_whom, reason, at FROM kill_levels WHERE epoch >= $1 ORDER BY epoch LIMIT 100",
+        )
+        .bind(epoch)
+        .fetch_all(self.conn())
+        .await?;
+        rows.iter().map(kill_of).collect()
+    }
+
     async fn lock_kill_level(&mut self) -> Result<(), StoreError> {
         sqlx::query("SELECT pg_advisory_xact_lock(hashtextextended('swarm.kill', 0))").execute(self.conn()).await?;
         Ok(())

@@ -133,6 +133,7 @@ impl Order {
 
     pub(super) fn status(&self) -> OrderStatus {
         OrderStatus {
+            instrument: self.request.instrument.clone(),
             client_order_id: self.request.client_order_id.clone(),
             venue_order_id: self.venue_order_id.to_string(),
             state: self.state,

@@ -184,6 +184,18 @@ pub fn stop_body(look: &Look, around: Around<'_>) -> Markup {
     let choices = [
         (1, "No new risk", "Nothing that adds risk passes. Exits still do, open orders stay."),
         (2, "No new risk, and cancel open orders", "As above, and every open order is cancelled at the venue."),
+        (
+            3,
+            "Cancel, and sell everything",
+            "As above, and every position of every account is sold at once, at prices within the price collar. That takes \
+             losses that stand open, and can't be undone.",
+        ),
+        (
+            4,
+            "Cancel, and stop the agents",
+            "No order is sent any more, exits included; open orders are cancelled, and the agents stop. What is held stays \
+             held, with nobody to sell it, until a person lowers the level. Press 3 first to sell.",
+        ),
     ];
     html! {
         h1 { "Stop trading" }
@@ -199,12 +211,12 @@ pub fn stop_body(look: &Look, around: Around<'_>) -> Markup {
                 @for (to, label, what) in choices {
                     div {
                         @let words = format!("level-{to}");
-                        button.danger type="submit" name="level" value=(to) disabled[level >= to]
-                            aria-describedby=(words) { (label) }
                         p.quiet id=(words) {
                             "Kill level " (to) ". " (what)
                             @if level >= to { " " strong { "Already in force." } }
                         }
+                        button.danger type="submit" name="level" value=(to) disabled[level >= to]
+                            aria-describedby=(words) { (label) }
                     }
                 }
             }

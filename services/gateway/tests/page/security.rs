@@ -168,12 +168,21 @@ async fn a_decision_takes_a_code_and_the_stop_button_none() {
     assert!(world.script.asked("swarm.decide.web").is_empty());
     let answer = world.post("/stop", Some(&anna), &[("csrf", &anna.csrf), ("level", "2"), ("reason", "fire")]).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER);
-    assert_eq!(world.script.asked("swarm.halt"), [json!({ "level": 2, "reason": "fire", "by": "anna" })]);
-    for level in ["0", "3", "", "1e0"] {
+    assert_eq!(world.script.asked("swarm.halt"), [json!({ "level": 2, "reason": "fire", "by": "anna", "way": "web" })]);
+    for level in ["0", "5", "", "1e0"] {
         let answer = world.post("/stop", Some(&anna), &[("csrf", &anna.csrf), ("level", level)]).await;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "a level is never lowered here: {level:?}");
     }
     assert_eq!(world.script.asked("swarm.halt").len(), 1);
+    // What levels 3 and 4 do is said before their buttons.
+    let page = world.get("/stop", Some(&anna)).await.body;
+    for (level, words) in [("3", "every position of every account is sold"), ("4", "What is held stays held")] {
+        let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("no {text:?} in {page}"));
+        assert!(at(words) < at(&format!("value=\"{level}\"")), "{level}");
+        let answer = world.post("/stop", Some(&anna), &[("csrf", &anna.csrf), ("level", level)]).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    }
+    assert_eq!(world.script.asked("swarm.halt").len(), 3);
 }
 
 #[tokio::test]

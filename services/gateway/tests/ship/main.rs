@@ -149,7 +149,7 @@ async fn without_scripts_everything_still_works() {
     tab.mark().await;
     tab.click("button[value='1']").await;
     tab.wait_for_next().await;
-    assert_eq!(world.script.asked("swarm.halt"), [json!({ "level": 1, "reason": "", "by": "anna" })]);
+    assert_eq!(world.script.asked("swarm.halt"), [json!({ "level": 1, "reason": "", "by": "anna", "way": "web" })]);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod channels;
 mod connection;
+mod halt;
 mod text;
 
 use std::path::PathBuf;
@@ -64,10 +65,11 @@ pub enum Command {
     /// Decide on the web page.
     #[command(subcommand)]
     Web(WebCommand),
-    /// Raise the kill level: 1 no new risk, 2 and cancel open orders.
+    /// Raise the kill level: 1 no new risk, 2 and cancel open orders, 3 and sell what is held, 4 and stop the agents. When
+    /// the swarm does not answer within 2 seconds it is written to the kill file, which the desk follows.
     Halt {
-        /// 1 or 2.
-        #[arg(long, default_value_t = 1)]
+        /// 1 to 4.
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=4))]
         level: u8,
         /// Why.
         #[arg(long, default_value = "asked by a person")]
@@ -255,6 +257,9 @@ async fn run(command: &Command, common: &Common) -> ExitCode {
 }
 
 async fn answer(command: &Command, common: &Common) -> Result<Value, PeopleError> {
+    if let Command::Halt { level, reason } = command {
+        return halt::halt(&common.data_dir, *level, reason).await;
+    }
     let files = Files::load(&common.data_dir)?;
     if let Command::Audit(command) = command {
         let auditor = audit::Auditor::open(&files).await?;
@@ -288,8 +293,7 @@ pub async fn perform(connection: &Connection, files: &Files, command: &Command) 
         Command::Telegram(TelegramCommand::Link) => channels::link_telegram(connection, files).await,
         Command::Web(_) => Err(PeopleError::Usage("enrolling is answered without the swarm".to_owned())),
         Command::Halt { level, reason } => {
-            let by = &files.person_id;
-            connection.request("swarm.halt", &json!({ "level": level, "reason": reason, "by": by })).await
+            connection.request("swarm.halt", &halt::body(*level, reason, &files.person_id)).await
         }
         Command::Resume { level, reason } => {
             let status = connection.request("swarm.status", &Value::Null).await?;

@@ -42,6 +42,9 @@ pub fn render(command: &Command, answer: &Value) -> String {
                 &mut out,
                 &format!("kill level {} (epoch {}): {}", answer["level"], answer["epoch"], word(&answer["reason"])),
             );
+            if answer["detail"].is_string() {
+                line(&mut out, &word(&answer["detail"]));
+            }
         }
         Command::Breaker(_) => line(&mut out, "sent to treasury"),
         Command::Agents { command: None } => agents(&mut out, &answer["result"]),
