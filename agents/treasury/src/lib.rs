@@ -9,6 +9,7 @@ pub mod config;
 pub mod decide;
 pub mod envelope;
 pub mod facts;
+pub mod flatten;
 pub mod process;
 pub mod reset;
 pub mod settle;

@@ -1,5 +1,5 @@
 //! What treasury does without being asked: post unposted facts, end overdue questions, void unspent permits, start the
-//! day, and watch today's loss. Start-up and recovery are this same loop.
+//! day, watch today's loss, and sell what is held at kill level 3. Start-up and recovery are this same loop.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,14 +8,16 @@ use domain::ids::{OrderId, UserId};
 use domain::message::Message;
 use domain::time::UnixMs;
 use rails::book::Marks;
+use rails::check::KillReading;
 use rails::limits::Limits;
 use runtime::evidence::Panel;
+use runtime::kill::KillSwitch;
 use runtime::{HandleError, Means, Work};
 use store::Unit;
 
 use crate::config::Config;
 use crate::decide::{Sight, limits_of, lock};
-use crate::{Treasury, approval, facts, nil_user, settle};
+use crate::{Treasury, approval, facts, flatten, nil_user, settle};
 
 /// How often the sweep looks.
 const EVERY: Duration = runtime::USUALLY;
@@ -45,6 +47,9 @@ pub struct Round {
     pause_turns: u64,
     /// Sweeps so far.
     turns: u64,
+    /// What is sold at kill level 3, and after whom the next sweep goes on.
+    attempts: flatten::Attempts,
+    sold_after: Option<UserId>,
 }
 
 /// Sweeps until shutdown. A failing turn is logged and tried again with the next; a fatal one ends the process.
@@ -89,6 +94,8 @@ pub async fn sweep(treasury: &Treasury, work: &impl Means, round: &mut Round) ->
     round.turns = round.turns.wrapping_add(1);
     let unspent = store::permits::unspent_due(&mut looker, now).await?;
     let users = round.next(&mut looker, now.day()).await?;
+    let kill = KillSwitch::read_with(&mut looker, &treasury.kill.copies()).await?;
+    let sold_up = round.to_sell_up(&mut looker, kill).await?;
     looker.rollback().await?;
 
     let config = treasury.config();
@@ -105,6 +112,15 @@ pub async fn sweep(treasury: &Treasury, work: &impl Means, round: &mut Round) ->
             settle::void_unspent(unit, config, due.user_id, due.permit_id, due.order_id, sight).await
         })
         .await?;
+    }
+    if let KillReading::Level { epoch, .. } = kill {
+        for user in sold_up {
+            let attempts = &mut round.attempts;
+            each(treasury, work, user, async |unit, sight| {
+                flatten::exits(unit, config, user, epoch, attempts, sight).await
+            })
+            .await?;
+        }
     }
     for user in to_look_at(treasury, work, users).await? {
         let last = round.told.get(&user).copied();
@@ -190,6 +206,19 @@ impl PutOff {
 }
 
 impl Round {
+    /// The next of those who hold something while everything is to be sold.
+    async fn to_sell_up(&mut self, looker: &mut Unit, kill: KillReading) -> Result<Vec<UserId>, HandleError> {
+        if kill.level() != flatten::LEVEL {
+            self.attempts.forget();
+            self.sold_after = None;
+            return Ok(Vec::new());
+        }
+        let users = store::ledger::holders(looker, self.sold_after, WATCHED_A_TURN).await?;
+        let is_last = i64::try_from(users.len()).is_ok_and(|found| found < WATCHED_A_TURN);
+        self.sold_after = if is_last { None } else { users.last().copied() };
+        Ok(users)
+    }
+
     /// The next holders to look at; none between two rounds.
     async fn next(&mut self, looker: &mut Unit, today: i64) -> Result<Vec<UserId>, HandleError> {
         if self.pause_turns > 0 {

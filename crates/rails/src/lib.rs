@@ -11,6 +11,7 @@ pub mod approved;
 pub mod book;
 pub mod check;
 mod exposure;
+pub mod flatten;
 pub mod kill;
 pub mod limits;
 pub mod modify;

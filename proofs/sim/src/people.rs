@@ -300,8 +300,9 @@ fn vote(hub: &Hub, row: &ApprovalRow) -> Option<(Request, &'static str)> {
 
 /// A halt, now and then without a word.
 pub fn halt(hub: &Hub) -> Request {
-    let payload = match hub.below(4) {
+    let payload = match hub.below(5) {
         0 => Vec::new(),
+        4 => json!({ "level": 3, "reason": "sell all" }).to_string().into_bytes(),
         1 => json!({ "level": 2, "reason": "cancel all" }).to_string().into_bytes(),
         2 => json!({ "level": 9 }).to_string().into_bytes(),
         _ => json!({ "level": 1, "reason": "a look" }).to_string().into_bytes(),

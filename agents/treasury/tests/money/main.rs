@@ -4,6 +4,7 @@
 mod approvals;
 mod days;
 mod decisions;
+mod flatten;
 mod posting;
 mod scene;
 mod sweeping;

@@ -149,3 +149,25 @@ async fn only_a_day_to_start_a_loss_at_its_limit_or_an_unreadable_ledger_is_look
     wanted.sort();
     assert_eq!(looked_at, wanted, "a ledger that can't be read is looked at, and hides nobody behind it");
 }
+
+#[tokio::test]
+async fn everything_is_sold_at_kill_level_three_and_at_no_other() {
+    for (level, sold) in [(0, 0), (2, 0), (3, 1), (4, 0)] {
+        let bank = Bank::open().await;
+        let db = bank.login("treasury").await;
+        let btc = bank.instrument("BTCUSDT").await;
+        let now = db.now().await.unwrap();
+        holder(&bank, &db, "calm", now, &btc, "19900").await;
+        let marks = Marks::from([(btc, Mark { price: price("100"), received_at: now })]);
+        let desk = Desk { db, marks, now, looked_at: Mutex::default(), told: Mutex::default() };
+        let signer = PermitSigner::new(ed25519_dalek::SigningKey::from_bytes(&[3; 32]));
+        let folder = testkit::servers::fresh_folder("sweeping");
+        runtime::kill::write_file(&runtime::kill::file_path(&folder), 0, 1).unwrap();
+        let treasury = Treasury::new(Config { house: house(), signer }, &folder);
+        bank.kill(level).await;
+        for _ in 0..2 {
+            desk.round(&treasury, &mut Round::default()).await;
+            assert_eq!(bank.count("SELECT count(*) FROM permits").await, sold, "level {level}");
+        }
+    }
+}
