@@ -116,7 +116,7 @@ pub fn plan(signal: &TradingSignal, header: &Header, around: PlanInputs<'_>) -> 
     let worst_price = worst_price(side, signal.price_limit, mark, &resolved, around)?;
     let amount = amount(side, signal.size, worst_price, mark, &resolved)?;
     let (order_type, time_in_force) = match signal.price_limit {
-        Some(_) => (OrderType::Limit, around.config.limit_time_in_force),
+        Some(_) => (OrderType::Limit, signal.time_in_force.unwrap_or(around.config.limit_time_in_force)),
         None => (OrderType::Market, TimeInForce::ImmediateOrCancel),
     };
     let leg = 0;

@@ -72,6 +72,7 @@ fn signal(action: SignalAction, token: &str, size: SignalSize, limit: Option<&st
         token_address: token.into(),
         size,
         price_limit: limit.map(|text| Price::parse(text).unwrap()),
+        time_in_force: None,
         confidence_bps: None,
         reasoning: "because".into(),
         origin: Origin::Person { handle: "operator".into() },
@@ -191,6 +192,9 @@ fn a_limit_order_rests_only_when_configured_so() {
     world.config.limit_time_in_force = TimeInForce::GoodTillCancelled;
     let sell = signal(SignalAction::Sell, "BTCUSDT", base("1"), Some("62000"));
     assert_eq!(outcome(world.plan(&sell, &header())), "sell 1 62000 limit gtc reduce_only");
+    // What the signal says comes first.
+    let said = TradingSignal { time_in_force: Some(TimeInForce::ImmediateOrCancel), ..sell };
+    assert_eq!(outcome(world.plan(&said, &header())), "sell 1 62000 limit ioc reduce_only");
     let market = signal(SignalAction::Sell, "BTCUSDT", base("1"), None);
     assert_eq!(outcome(world.plan(&market, &header())), "sell 1 61120.63 market ioc reduce_only");
 }
@@ -224,6 +228,7 @@ fn any_signal() -> impl Strategy<Value = TradingSignal> {
             token_address,
             size,
             price_limit,
+            time_in_force: None,
             confidence_bps: None,
             reasoning,
             origin: Origin::Agent { name: "anyone".into() },

@@ -6,7 +6,7 @@ use crate::canonical::Sha256Digest;
 use crate::ids::{ApprovalId, BootId, CorrelationId, MessageId, OrderId, UserId};
 use crate::market::{Candle, InstrumentId, MarketTick, Venue};
 use crate::money::{Price, Quantity, Usd};
-use crate::order::{OrderEnvelope, OrderIntent, OrderState, Origin, Permit};
+use crate::order::{OrderEnvelope, OrderIntent, OrderState, Origin, Permit, TimeInForce};
 use crate::subject::{Priority, Subject};
 use crate::time::UnixMs;
 
@@ -174,6 +174,8 @@ pub struct TradingSignal {
     pub size: SignalSize,
     /// Worst price per unit that is accepted, when given.
     pub price_limit: Option<Price>,
+    /// How long the venue keeps a price limit, when the sender says so.
+    pub time_in_force: Option<TimeInForce>,
     /// Confidence in hundredths of a percent (0 to 10,000), when given.
     pub confidence_bps: Option<u16>,
     /// Why, at most 500 characters; untrusted.

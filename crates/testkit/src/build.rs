@@ -55,6 +55,7 @@ pub fn buy_signal(symbol: &str, notional: &str) -> TradingSignal {
         token_address: symbol.to_owned(),
         size: SignalSize::Notional(Usd::parse(notional).expect("an amount")),
         price_limit: None,
+        time_in_force: None,
         confidence_bps: None,
         reasoning: "a test".to_owned(),
         origin: Origin::Person { handle: "operator".to_owned() },

@@ -258,6 +258,7 @@ impl Desk {
             token_address: lane.symbol.as_str().to_owned(),
             size: SignalSize::Notional(Usd::dollars(dollars)),
             price_limit: None,
+            time_in_force: None,
             confidence_bps: None,
             reasoning: self.reason(source),
             origin: match source.birth {

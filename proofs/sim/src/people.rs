@@ -165,6 +165,7 @@ pub fn signal(hub: &Hub, burst_of: Option<&'static str>, prices: impl Fn(&str) -
             token_address: token.to_owned(),
             size,
             price_limit: limit_cents.and_then(|c| Price::new(Decimal::new(c, 2)).ok()),
+            time_in_force: None,
             confidence_bps: None,
             reasoning: "said so".to_owned(),
             origin: Origin::Person { handle: handle.to_owned() },

@@ -111,6 +111,7 @@ fn signal(action: SignalAction, token: &str, limit: Option<&str>) -> TradingSign
         token_address: token.into(),
         size,
         price_limit: limit.map(price),
+        time_in_force: None,
         confidence_bps: None,
         reasoning: String::new(),
         origin: Origin::Person { handle: "operator".into() },

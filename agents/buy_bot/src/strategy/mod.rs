@@ -305,6 +305,7 @@ impl Strategy {
                 token_address: self.instrument.symbol.as_str().to_owned(),
                 size: SignalSize::Base(quantity),
                 price_limit: None,
+                time_in_force: None,
                 confidence_bps: None,
                 reasoning: why,
                 origin: Origin::Agent { name: format!("buy_bot/{}", self.name) },

@@ -1,7 +1,7 @@
 //! Signals: the one message that people and language models write by hand.
 
 use domain::message::{SignalAction, SignalSize, TradingSignal};
-use domain::order::Origin;
+use domain::order::{Origin, TimeInForce};
 use domain::reject::{Reject, RejectCode};
 use proto::v1;
 
@@ -25,6 +25,7 @@ pub(super) fn read(signal: &v1::TradingSignal, source_agent: &str, door: &Door) 
         token_address: name(&signal.token_address, "token_address")?,
         size: size(signal, action)?,
         price_limit,
+        time_in_force: time_in_force(signal, price_limit.is_some())?,
         confidence_bps: signal.confidence.map(confidence_bps).transpose()?,
         reasoning: prose(&signal.reasoning, "reasoning")?,
         origin: origin(signal, source_agent, door)?,
@@ -41,6 +42,17 @@ fn size(signal: &v1::TradingSignal, action: SignalAction) -> Result<SignalSize, 
         (amount, "") => positive_quantity(amount, "amount").map(SignalSize::Base),
         ("", notional) => positive_usd(notional, "notional_usd").map(SignalSize::Notional),
         _ => ambiguous("both"),
+    }
+}
+
+fn time_in_force(signal: &v1::TradingSignal, has_limit: bool) -> Result<Option<TimeInForce>, Reject> {
+    match signal.time_in_force.as_str() {
+        "" => Ok(None),
+        _ if !has_limit => Err(reject(RejectCode::NotSupported, "time_in_force", "only with a price_limit")),
+        word => match TimeInForce::parse(word) {
+            Some(time_in_force) => Ok(Some(time_in_force)),
+            None => Err(reject(RejectCode::BadEnum, "time_in_force", "not ioc or gtc")),
+        },
     }
 }
 

@@ -113,6 +113,7 @@ fn signal(p: &TradingSignal) -> v1::TradingSignal {
         reasoning: p.reasoning.clone(),
         notional_usd,
         strategy,
+        time_in_force: p.time_in_force.map(|word| word.word().to_owned()).unwrap_or_default(),
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod channels;
 mod connection;
+pub mod drill;
 mod halt;
 mod text;
 
@@ -84,6 +85,9 @@ pub enum Command {
         #[arg(long)]
         reason: String,
     },
+    /// Press the kill lever in paper mode: places orders that rest, halts, waits until the venue has cancelled the last of
+    /// them, prints how long it took, and resumes with your signature.
+    Drill(drill::DrillArgs),
     /// The loss-streak breaker.
     #[command(subcommand)]
     Breaker(BreakerCommand),
@@ -114,6 +118,9 @@ pub struct SignalArgs {
     /// Worst price per unit.
     #[arg(long)]
     pub price_limit: Option<String>,
+    /// How long the venue keeps a price limit: `ioc` or `gtc` (until the signal's end); the planner's setting when absent.
+    #[arg(long, requires = "price_limit")]
+    pub time_in_force: Option<String>,
     /// Why.
     #[arg(long, default_value = "")]
     pub reasoning: String,
@@ -272,6 +279,9 @@ async fn answer(command: &Command, common: &Common) -> Result<Value, PeopleError
         return channels::enroll_web(&common.data_dir, &files).await;
     }
     let connection = Connection::open(&files).await?;
+    if let Command::Drill(args) = command {
+        return drill::drill(&connection, &files, &common.data_dir, args).await;
+    }
     perform(&connection, &files, command).await
 }
 
@@ -301,6 +311,7 @@ pub async fn perform(connection: &Connection, files: &Files, command: &Command) 
             let epoch = epoch.ok_or_else(|| PeopleError::Unreachable("it does not tell the kill level".to_owned()))?;
             act(connection, files, "swarm.resume", Act::LowerKill { level: *level, epoch }, reason).await
         }
+        Command::Drill(_) => Err(PeopleError::Usage("a drill needs the data folder of `swarm up`".to_owned())),
         Command::Breaker(BreakerCommand::Reset { user, reason }) => {
             let positions = connection.request("swarm.positions", &json!({ "user": user })).await?;
             let Some(latched_at) = positions["breaker"]["latched_at"].as_i64() else {
@@ -358,6 +369,7 @@ fn signal(args: &SignalArgs) -> Value {
         ("amount", args.amount.clone()),
         ("notional_usd", args.notional_usd.clone()),
         ("price_limit", args.price_limit.clone()),
+        ("time_in_force", args.time_in_force.clone()),
         ("reasoning", (!args.reasoning.is_empty()).then(|| args.reasoning.clone())),
     ];
     for (name, value) in optional {
@@ -458,7 +470,7 @@ async fn agent(connection: &Connection, files: &Files, command: &AgentsCommand) 
     }
 }
 
-async fn act(
+pub(crate) async fn act(
     connection: &Connection,
     files: &Files,
     subject: &str,

@@ -46,6 +46,24 @@ pub fn render(command: &Command, answer: &Value) -> String {
                 line(&mut out, &word(&answer["detail"]));
             }
         }
+        Command::Drill(_) => {
+            let ms = |name: &str| format!("{:>6} ms", word(&answer[name]));
+            line(&mut out, &format!("press to latched        {}", ms("press_to_latched_ms")));
+            line(&mut out, &format!("press to first cancel   {}", ms("press_to_first_cancel_ms")));
+            line(&mut out, &format!("press to last cancel    {}", ms("press_to_last_cancel_ms")));
+            line(
+                &mut out,
+                &format!(
+                    "kill level {} by {}: {} orders, {} cancelled, {} filled before, {} left; resumed",
+                    answer["level"],
+                    word(&answer["by"]),
+                    answer["orders"],
+                    answer["cancelled"],
+                    answer["filled"],
+                    answer["left"],
+                ),
+            );
+        }
         Command::Breaker(_) => line(&mut out, "sent to treasury"),
         Command::Agents { command: None } => agents(&mut out, &answer["result"]),
         Command::Agents { command: Some(AgentsCommand::Release { agent, .. }) } => {

@@ -128,6 +128,8 @@ fn content() -> Vec<(Raw, RejectCode)> {
         (signal(r#""amount":"1","price_limit":"0""#), BadDecimal),
         (signal(r#""notional_usd":"0""#), BadDecimal),
         (signal(r#""amount":"1","confidence":1.01"#), BadDecimal),
+        (signal(r#""amount":"1","price_limit":"1","time_in_force":"day""#), BadEnum),
+        (signal(r#""amount":"1","time_in_force":"gtc""#), NotSupported),
         (signal(r#""amount":"1","confidence":-0.1"#), BadDecimal),
         (signal(r#""amount":"1","confidence":"NaN""#), BadDecimal),
         (signal(r#""amount":"1","confidence":1e400"#), BadDecimal),

@@ -116,6 +116,7 @@ impl Dice {
             token_address: self.name.clone(),
             size,
             price_limit: self.flag.then(|| self.price(2)),
+            time_in_force: self.flag.then(|| self.one_of(TimeInForce::ALL)),
             confidence_bps: self.flag.then(|| u16::try_from(self.number % 10_001).unwrap()),
             reasoning: self.text.clone(),
             origin: Origin::Agent {
