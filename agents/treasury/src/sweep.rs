@@ -95,7 +95,7 @@ pub async fn sweep(treasury: &Treasury, work: &impl Means, round: &mut Round) ->
     let unspent = store::permits::unspent_due(&mut looker, now).await?;
     let users = round.next(&mut looker, now.day()).await?;
     let kill = KillSwitch::read_with(&mut looker, &treasury.kill.copies()).await?;
-    let sold_up = round.to_sell_up(&mut looker, kill).await?;
+    let sellers = round.holders_to_sell(&mut looker, kill).await?;
     looker.rollback().await?;
 
     let config = treasury.config();
@@ -114,7 +114,7 @@ pub async fn sweep(treasury: &Treasury, work: &impl Means, round: &mut Round) ->
         .await?;
     }
     if let KillReading::Level { epoch, .. } = kill {
-        for user in sold_up {
+        for user in sellers {
             let attempts = &mut round.attempts;
             each(treasury, work, user, async |unit, sight| {
                 flatten::exits(unit, config, user, epoch, attempts, sight).await
@@ -207,7 +207,7 @@ impl PutOff {
 
 impl Round {
     /// The next of those who hold something while everything is to be sold.
-    async fn to_sell_up(&mut self, looker: &mut Unit, kill: KillReading) -> Result<Vec<UserId>, HandleError> {
+    async fn holders_to_sell(&mut self, looker: &mut Unit, kill: KillReading) -> Result<Vec<UserId>, HandleError> {
         if kill.level() != flatten::LEVEL {
             self.attempts.forget();
             self.sold_after = None;

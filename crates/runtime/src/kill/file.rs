@@ -9,7 +9,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use domain::time::UnixMs;
 use rails::kill::{HIGHEST, KillCopy, raised};
@@ -17,8 +17,11 @@ use serde::{Deserialize, Serialize};
 
 /// Most bytes read of either file.
 const MOST_BYTES: u64 = 64 << 10;
-/// How long a writer waits for the one before it. One that was stopped in the middle must not hold up a halt.
-const LOCK_WITHIN: Duration = Duration::from_millis(500);
+/// How often a writer looks whether the one before it is done: half a second in all. One that was stopped in the middle must
+/// not hold up a halt.
+const LOCK_TRIES: u32 = 100;
+/// Between two looks.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// By which way somebody raised the level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -271,20 +274,21 @@ fn update(file: &Path, change: impl FnOnce(Option<KillFile>) -> Option<KillFile>
 }
 
 /// Waits for the writer before, for a while. Without the lock a raise is written all the same.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "two writers at once are rare, and a halt is latched before anything awaits"
+)]
 fn lock(file: &Path) -> Option<File> {
     let path = file.with_extension("lock");
     let held = OpenOptions::new().create(true).truncate(false).write(true).open(path).ok()?;
-    let until = Instant::now() + LOCK_WITHIN;
-    loop {
-        match held.try_lock() {
-            Ok(()) => return Some(held),
-            Err(_) if Instant::now() >= until => {
-                tracing::warn!(file = %file.display(), "somebody else holds the kill file; written without waiting for them");
-                return None;
-            }
-            Err(_) => std::thread::sleep(Duration::from_millis(5)),
+    for _ in 0..LOCK_TRIES {
+        if held.try_lock().is_ok() {
+            return Some(held);
         }
+        std::thread::sleep(LOCK_PAUSE);
     }
+    tracing::warn!(file = %file.display(), "somebody else holds the kill file; written without waiting for them");
+    None
 }
 
 fn put(file: &Path, content: &KillFile) -> std::io::Result<()> {
