@@ -13,6 +13,8 @@ pub mod curve;
 pub mod doors;
 pub mod gateway;
 pub mod halt;
+pub mod in_flight;
+pub mod letters;
 pub mod lifecycle;
 mod login;
 pub mod process;
@@ -53,6 +55,8 @@ pub struct Shared {
     pub level: tokio::sync::watch::Sender<u8>,
     /// What is known of the kill level besides its file.
     pub lever: halt::Lever,
+    /// Whoever reads the stream of dead letters.
+    pub letters: letters::Reading,
 }
 
 /// The agent.
@@ -77,6 +81,7 @@ impl Supervisor {
                 codes: doors::CodeGuard::default(),
                 level,
                 lever,
+                letters: letters::Reading::default(),
             }),
             config,
             anchor_file: anchors_path(data_dir),
@@ -146,6 +151,7 @@ impl Agent for Supervisor {
             ),
             halt::run(self.shared.clone(), work.clone()),
             lifecycle::run(self.config.plan.clone(), self.config.agents.clone(), self.shared.clone(), work.clone()),
+            letters::run(self.shared.clone(), work.clone()),
         )?;
         Ok(())
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use async_nats::service::{Request, ServiceExt};
-use bus::Raw;
 use bus::codec::Arrival;
+use bus::{Bus, Raw};
 use domain::ids::UserId;
 use domain::message::Envelope;
 use domain::person::{Act, SignedAct};
@@ -15,7 +15,7 @@ use runtime::{CancellationToken, HandleError, Means, Work};
 use serde_json::{Value, json};
 
 use crate::answer::{Refused, ok};
-use crate::{Shared, close, doors, gateway, halt, login, view};
+use crate::{Shared, close, doors, gateway, halt, letters, login, view};
 
 /// The subjects answered, each with what it is for.
 pub const SUBJECTS: &[(&str, &str)] = &[
@@ -38,6 +38,10 @@ pub const SUBJECTS: &[(&str, &str)] = &[
     ("swarm.agents", "the processes, how often each was started again, and what it lacks"),
     ("swarm.agents.release", "a signed act that ends a quarantine (made by `swarm agents release`)"),
     ("swarm.agents.restart", "a signed act that starts an agent anew (made by `swarm agents restart`)"),
+    ("swarm.dlq.list", "dead letters that wait for a person; all of them: {\"all\":true}"),
+    ("swarm.dlq.show", "a dead letter with its message: {\"letter\":\"TRADING_HIGH:17\"}"),
+    ("swarm.dlq.redrive", "a signed act that puts a dead message back (made by `swarm dlq redrive`)"),
+    ("swarm.dlq.drop", "a signed act that leaves a dead letter dead (made by `swarm dlq drop`)"),
 ];
 
 /// How long a signal is offered to a stream that has no leader: whoever asks waits 5 s for an answer.
@@ -135,6 +139,8 @@ async fn respond(shared: Arc<Shared>, work: Work, subject: &'static str, request
     let head = SignalHead { id: named("Nats-Msg-Id"), content_type: named("content-type") };
     let answer = if subject == "swarm.signal" && signals_waiting >= SIGNALS_WAITING {
         Refused::new("NOT_STORED", "too many signals wait for the stream; send it again under the same id").json()
+    } else if subject.starts_with("swarm.dlq.") {
+        json_of(subject, dead_letters(&shared, &work, &work.bus, subject, &request.message.payload).await)
     } else {
         answer(&shared, &work, subject, &request.message.payload, head).await
     };
@@ -176,6 +182,24 @@ pub async fn answer(shared: &Shared, work: &impl Means, subject: &str, payload: 
         "swarm.agents" => Ok(Ok(view::agents(shared, work.now().0))),
         _ => Ok(Err(Refused::new("UNKNOWN_SUBJECT", "no such service"))),
     };
+    json_of(subject, answered)
+}
+
+/// Answers one request about dead letters, which are read from their stream.
+///
+/// # Errors
+/// Store failures; a refusal is an answer.
+pub async fn dead_letters(shared: &Shared, work: &impl Means, bus: &Bus, subject: &str, payload: &[u8]) -> Answer {
+    match subject {
+        "swarm.dlq.list" => letters::list(&shared.letters, work, bus, payload).await,
+        "swarm.dlq.show" => letters::show(&shared.letters, work, bus, payload).await,
+        "swarm.dlq.redrive" => letters::redrive(work, bus, payload).await,
+        "swarm.dlq.drop" => letters::drop_letter(work, payload).await,
+        _ => Ok(Err(Refused::new("UNKNOWN_SUBJECT", "no such service"))),
+    }
+}
+
+fn json_of(subject: &str, answered: Answer) -> Value {
     match answered {
         Ok(Ok(value)) => ok(value),
         Ok(Err(refused)) => refused.json(),
@@ -187,7 +211,7 @@ pub async fn answer(shared: &Shared, work: &impl Means, subject: &str, payload: 
 }
 
 /// An answer, or why there is none.
-pub(crate) type Answer = Result<Result<Value, Refused>, HandleError>;
+pub type Answer = Result<Result<Value, Refused>, HandleError>;
 
 pub(crate) async fn signal(work: &impl Means, payload: &[u8], head: SignalHead) -> Answer {
     let now = work.now();

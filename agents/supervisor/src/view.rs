@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::answer::Refused;
 use crate::services::nobody;
-use crate::{Shared, curve, gateway, halt};
+use crate::{Shared, curve, gateway, halt, letters};
 
 /// Windows that a look at the ledger asks for, ms.
 const RATE_WINDOW_MS: i64 = 3_600_000;
@@ -30,6 +30,7 @@ pub async fn status(shared: &Shared, work: &impl Means) -> Result<Value, HandleE
     let kill = store::kill::current(&mut unit).await?;
     let pending = store::approvals::pending(&mut unit, None).await?.len();
     let users = store::users::user_ids(&mut unit, MOST_ACCOUNTS).await?;
+    let dead_letters = letters::glance(&mut unit, now).await?;
     unit.rollback().await?;
     let mut accounts = Vec::new();
     for user in users {
@@ -49,6 +50,7 @@ pub async fn status(shared: &Shared, work: &impl Means) -> Result<Value, HandleE
         ),
         "supervisor_pid": std::process::id(),
         "pending_approvals": pending,
+        "dead_letters": dead_letters,
         "market": work.marks().iter().map(|(id, mark)| mark_json(&id.to_string(), *mark, now.0)).collect::<Vec<_>>(),
         "agents": agents(shared, now.0),
         "operator": ledger,

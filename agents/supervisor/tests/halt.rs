@@ -97,7 +97,16 @@ fn supervisor(folder: &std::path::Path) -> Arc<Supervisor> {
     let house = rails::limits::Limits::parse(&std::fs::read_to_string(limits).unwrap()).unwrap();
     let plan = lifecycle::Plan { agents: Vec::new(), run_dir: folder.to_owned() };
     let anchor_key = SigningKey::from_bytes(&[5; 32]);
-    Arc::new(Supervisor::new(config::Config { house, plan, anchor_key, old_anchor_keys: Vec::new() }, folder))
+    Arc::new(Supervisor::new(
+        config::Config {
+            house,
+            plan,
+            agents: lifecycle::Settings::of_nobody(),
+            anchor_key,
+            old_anchor_keys: Vec::new(),
+        },
+        folder,
+    ))
 }
 
 impl House {

@@ -12,7 +12,6 @@ use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::{Client, ConnectOptions, Event, HeaderMap, Request, ServerAddr};
 
 use domain::message::Envelope;
-use domain::reject::Reject;
 use domain::subject::Stream;
 use domain::time::UnixMs;
 use futures::StreamExt;
@@ -205,7 +204,7 @@ impl Bus {
         self.publish_as(&as_it_came, id, valid_until, now).await
     }
 
-    async fn publish_as(
+    pub(crate) async fn publish_as(
         &self,
         encoded: &Encoded,
         id: &str,
@@ -327,26 +326,6 @@ impl Bus {
         self.client.publish(reply_subject.to_owned(), "-NAK".into()).await.map_err(|e| BusError::Core(e.to_string()))
     }
 
-    /// Stores a message that is given up, with the reason in its headers. The id is the message's place
-    /// (`<stream>:<seq>`), so a letter written twice is one.
-    ///
-    /// # Errors
-    /// [`BusError`].
-    pub async fn dead_letter(
-        &self,
-        stream: &str,
-        consumer: &str,
-        stream_seq: u64,
-        raw: &Raw,
-        reject: &Reject,
-        now: UnixMs,
-    ) -> Result<(), BusError> {
-        let (letter, place) = letter(stream, consumer, stream_seq, raw, reject, now);
-        let started = tokio::time::Instant::now();
-        let clock = move || now.plus_ms(i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX));
-        self.publish_as(&letter, &place, None, &clock).await.map(|_| ())
-    }
-
     /// Reads an NKEY seed file.
     ///
     /// # Errors
@@ -355,34 +334,6 @@ impl Bus {
         let text = std::fs::read_to_string(path).map_err(|source| BusError::File { path: path.to_owned(), source })?;
         Ok(text.trim().to_owned())
     }
-}
-
-/// The dead letter of a message, and the id it is stored under: a function of the message's place.
-#[must_use]
-pub fn letter(
-    stream: &str,
-    consumer: &str,
-    stream_seq: u64,
-    raw: &Raw,
-    reject: &Reject,
-    now: UnixMs,
-) -> (Encoded, String) {
-    let place = format!("{stream}:{stream_seq}");
-    let id = domain::ids::derive("swarm.dlq.v1", &[place.as_bytes()]);
-    // The sender's own headers could be anything: only what is needed to read the bytes again is kept.
-    let content_type = raw.header("content-type").unwrap_or_default().to_owned();
-    let headers = vec![
-        ("content-type".to_owned(), header_text(&content_type)),
-        ("swarm-code".to_owned(), reject.code.code().to_owned()),
-        ("swarm-detail".to_owned(), header_text(&reject.detail)),
-        ("swarm-subject".to_owned(), header_text(&raw.subject)),
-        ("swarm-place".to_owned(), place.clone()),
-        ("swarm-msg-id".to_owned(), header_text(raw.header("Nats-Msg-Id").unwrap_or_default())),
-        ("swarm-at-ms".to_owned(), now.0.to_string()),
-    ];
-    let headers = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
-    let letter = Encoded { subject: format!("dlq.{stream}.{consumer}"), id, headers, payload: raw.payload.clone() };
-    (letter, place)
 }
 
 /// The servers that a setting names, separated by commas.
@@ -417,11 +368,6 @@ fn header_map(subject: &str, headers: &[(String, String)], id: Option<&str>) -> 
         map.append(name.parse::<HeaderName>().map_err(|_| bad())?, value.parse::<HeaderValue>().map_err(|_| bad())?);
     }
     Ok(map)
-}
-
-/// Text that fits a header: printable ASCII, at most 200 characters.
-fn header_text(text: &str) -> String {
-    text.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' }).take(200).collect()
 }
 
 /// What an event of the client means for the process. A missing right shows nowhere else.

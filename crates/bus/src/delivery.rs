@@ -206,7 +206,7 @@ pub(crate) fn raw_of(message: &async_nats::Message) -> Raw {
     }
 }
 
-fn headers_of(headers: &HeaderMap) -> Vec<(String, String)> {
+pub(crate) fn headers_of(headers: &HeaderMap) -> Vec<(String, String)> {
     headers
         .iter()
         .flat_map(|(name, values)| values.iter().map(move |value| (name.to_string(), value.as_str().to_owned())))

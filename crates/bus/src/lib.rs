@@ -11,12 +11,16 @@ pub mod codec;
 mod connection;
 mod delivery;
 mod error;
+pub mod letters;
 pub mod permissions;
+mod queue;
 pub mod streams;
 
-pub use connection::{Bus, BusConfig, BusEvent, Encoded, Published, letter, servers};
+pub use connection::{Bus, BusConfig, BusEvent, Encoded, Published, servers};
 pub use delivery::{Delivery, Puller, Raw, Subscription};
 pub use error::BusError;
+pub use letters::Letter;
+pub use queue::Waiting;
 
 /// Largest message taken at any door, in bytes; the streams refuse more as well.
 pub const MAX_MESSAGE_BYTES: usize = 65_536;

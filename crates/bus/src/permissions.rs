@@ -145,6 +145,10 @@ pub fn permissions_of(agent: &AgentSpec) -> Permissions {
         // Messages in the hands of a dead agent are handed back under its acknowledgement subjects.
         publish.push("$JS.ACK.>".to_owned());
         publish.push("audit.anchor.>".to_owned());
+        // What died as a command goes back to its own subject, at the word of a person: the bytes of its sender, which its
+        // reader judges as at the first time. `trading.*.*` is the three-token door.
+        publish.extend(Route::ALL.into_iter().filter(|route| route.is_command()).map(Route::filter));
+        publish.push("trading.*.*".to_owned());
     }
     Permissions {
         publish: tidy(publish),

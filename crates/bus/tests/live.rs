@@ -308,7 +308,8 @@ async fn a_dead_letter_is_one_however_often_it_is_written() {
     };
     let reject = Reject::new(RejectCode::BadDecimal, "amount: ü zero");
     for _ in 0..2 {
-        root.dead_letter("TRADING_HIGH", "treasury", 7, &raw, &reject, now()).await.unwrap();
+        let at = codec::Arrival { stream: "TRADING_HIGH", stream_seq: 7, published_at: now() };
+        root.dead_letter(&at, "treasury", &raw, &reject, now()).await.unwrap();
     }
     let js = jetstream::new(root.client().clone());
     let dlq = js.get_stream("DLQ").await.unwrap();
@@ -320,6 +321,73 @@ async fn a_dead_letter_is_one_however_often_it_is_written() {
     assert_eq!(header("swarm-code").as_deref(), Some("BAD_DECIMAL"));
     assert_eq!(header("swarm-msg-id").as_deref(), Some("theirs"));
     assert_eq!(header("Nats-Expected-Last-Sequence"), None, "an order to the broker must not be carried over");
+}
+
+/// By its own rights: reads what died, and puts it back where it came from.
+#[tokio::test]
+async fn the_supervisor_reads_dead_letters_and_puts_each_back_on_its_own_subject() {
+    let (server, root) = scene().await;
+    let (supervisor, _) = server.bus("supervisor").await;
+    assert_eq!(supervisor.letters_range().await.unwrap(), (0, 0));
+    let text = br#"{"action":"BUY","token_address":"BTCUSDT","amount":"0.01"}"#;
+    let doors = ["trading.signal.urgent", "trading.buy_bot.signal.critical", "trading.buy_bot.signal-alice.urgent"];
+    for (seq, subject) in (1..).zip(doors) {
+        let raw = Raw { subject: subject.into(), headers: Vec::new(), payload: text.to_vec() };
+        let at = codec::Arrival { stream: "TRADING_CRITICAL", stream_seq: seq, published_at: now() };
+        root.dead_letter(&at, "buy_bot", &raw, &Reject::new(RejectCode::NoMark, "x"), now()).await.unwrap();
+    }
+    assert_eq!(supervisor.letters_range().await.unwrap(), (1, 3));
+    let letters = supervisor.letters_from(2, 10).await.unwrap();
+    assert_eq!(
+        letters.iter().map(|l| (l.seq, l.id.as_str())).collect::<Vec<_>>(),
+        [(2, "TRADING_CRITICAL:2"), (3, "TRADING_CRITICAL:3")]
+    );
+    assert_eq!(supervisor.letters_from(4, 10).await.unwrap(), []);
+    let (buy_bot, _) = server.bus("buy_bot").await;
+    let mut puller = buy_bot.consumer(Stream::TradingCritical, "buy_bot").await.unwrap();
+    for letter in supervisor.letters_from(1, 10).await.unwrap() {
+        let dead = letter.message().unwrap();
+        let id = Uuid::from_u128(u128::from(letter.seq));
+        for is_second in [false, true] {
+            let back = supervisor.forward(&letter.put_back(1, id), None, &now).await.unwrap();
+            assert_eq!((back.stream.as_str(), back.duplicate), ("TRADING_CRITICAL", is_second));
+        }
+        let delivery = next(&mut puller).await;
+        let stream_seq = delivery.stream_seq;
+        let at = codec::Arrival { stream: &delivery.stream, stream_seq, published_at: delivery.published_at };
+        assert_eq!(codec::decode(&delivery.raw, &at, now()).unwrap(), dead);
+        delivery.ack().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_supervisor_sees_what_waits_for_an_agent_and_until_when() {
+    let (server, root) = scene().await;
+    let (supervisor, _) = server.bus("supervisor").await;
+    let empty = supervisor.waiting(Stream::TradingHigh, "buy_bot").await.unwrap().unwrap();
+    assert_eq!((empty.messages, empty.oldest_at), (0, None));
+    assert_eq!(supervisor.waiting(Stream::TradingHigh, "nobody").await.unwrap(), None);
+    let until = now().plus_ms(45_000);
+    let signal = |end: UnixMs| {
+        format!(r#"{{"action":"BUY","token_address":"BTCUSDT","amount":"0.01","expiry_timestamp":{}}}"#, end.0)
+    };
+    for (n, subject, end) in [
+        (1, "trading.signal.high", until),
+        (2, "trading.buy_bot.signal.normal", until.plus_ms(9_000)),
+        (3, "trading.treasury.intent.high", until),
+        (4, "trading.buy_bot.signal.high", until.plus_ms(9_000)),
+    ] {
+        put(&root, &bytes(subject, Uuid::from_u128(n), signal(end).as_bytes())).await.unwrap();
+    }
+    let found = async || supervisor.waiting(Stream::TradingHigh, "buy_bot").await.unwrap().unwrap();
+    assert_eq!((found().await.messages, found().await.oldest_valid_until), (3, Some(until)));
+    let mut puller = root.consumer(Stream::TradingHigh, "buy_bot").await.unwrap();
+    let held = next(&mut puller).await;
+    assert_eq!(found().await.messages, 3, "what is in its hands waits too");
+    held.ack().await.unwrap();
+    let later = found().await;
+    assert_eq!((later.messages, later.oldest_valid_until), (2, Some(until.plus_ms(9_000))));
+    assert!(later.oldest_at.is_some_and(|at| (now().since_ms(at)).abs() < 60_000));
 }
 
 #[tokio::test]

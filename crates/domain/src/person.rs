@@ -143,6 +143,22 @@ pub enum Act {
         /// The start that is meant; another one makes this act void.
         boot_id: BootId,
     },
+    /// Put the message of a dead letter back on its subject.
+    RedriveLetter {
+        /// `<stream>:<seq>` of the message.
+        letter: String,
+        /// When it died; a letter of another time makes this act void.
+        died_at: UnixMs,
+        /// The how manieth time; an act for another number is void.
+        number: u32,
+    },
+    /// Leave a dead letter dead.
+    DropLetter {
+        /// `<stream>:<seq>` of the message.
+        letter: String,
+        /// When it died; a letter of another time makes this act void.
+        died_at: UnixMs,
+    },
 }
 
 /// A person's act as it is signed.

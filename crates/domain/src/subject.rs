@@ -241,6 +241,24 @@ impl Route {
         !matches!(domain.as_bytes(), b"trading")
     }
 
+    /// Commands are dead-lettered when they can't be handled. All else only says that a table has news, and is read again
+    /// from there.
+    #[must_use]
+    pub const fn is_command(self) -> bool {
+        matches!(
+            self,
+            Self::Signal
+                | Self::UserSignal
+                | Self::Idea
+                | Self::Intent
+                | Self::CexPermit
+                | Self::DexPermit
+                | Self::TokenQuestion
+                | Self::PersonAct
+                | Self::VoidWord
+        )
+    }
+
     /// The wildcard that matches this route in every priority: what a NATS permission or a filter names. A door's
     /// `signal-<handle>` is one token and NATS has no partial wildcards, so it matches as `*`.
     #[must_use]

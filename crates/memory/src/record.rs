@@ -7,6 +7,7 @@
 mod access;
 mod approvals;
 mod audit;
+mod dead_letters;
 mod decisions;
 mod defect;
 mod house;

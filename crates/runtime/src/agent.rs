@@ -6,7 +6,7 @@ use std::sync::Arc;
 use domain::agent::AgentSpec;
 use domain::message::{Envelope, Message};
 use domain::reject::Reject;
-use domain::subject::{Priority, Route};
+use domain::subject::Priority;
 use domain::time::UnixMs;
 use store::{StoreError, Unit};
 
@@ -109,7 +109,7 @@ pub struct Ctx<'a> {
     pub now: UnixMs,
     /// Local clock minus database clock; more than 2,000 either way refuses new risk.
     pub clock_skew_ms: i64,
-    /// Latest prices, when the agent listens to [`Route::Tick`].
+    /// Latest prices, when the agent listens to [`domain::subject::Route::Tick`].
     pub market: &'a MarketView,
     unit: Option<&'a mut Unit>,
 }
@@ -180,21 +180,4 @@ pub fn spec_faults(spec: &AgentSpec) -> Vec<String> {
         check(!lack.trim().is_empty(), "an empty text in lacks".to_owned());
     }
     faults
-}
-
-/// Commands are dead-lettered when they can't be handled. All else only says that a table has news, and is read again
-/// from there.
-pub(crate) const fn is_command(route: Route) -> bool {
-    matches!(
-        route,
-        Route::Signal
-            | Route::UserSignal
-            | Route::Idea
-            | Route::Intent
-            | Route::CexPermit
-            | Route::DexPermit
-            | Route::TokenQuestion
-            | Route::PersonAct
-            | Route::VoidWord
-    )
 }

@@ -217,7 +217,8 @@ async fn bury<A: Agent>(engine: &Engine<A>, delivery: &Delivery, cause: &Cause, 
     let core = &engine.core;
     let bus: &Bus = &core.bus;
     let (stream, consumer, seq) = (&delivery.stream, &delivery.consumer, delivery.stream_seq);
-    bus.dead_letter(stream, consumer, seq, &delivery.raw, reject, core.clock.now()).await.map_err(|e| chain(&e))?;
+    let at = Arrival { stream, stream_seq: seq, published_at: delivery.published_at };
+    bus.dead_letter(&at, consumer, &delivery.raw, reject, core.clock.now()).await.map_err(|e| chain(&e))?;
     tracing::warn!(
         subject = delivery.raw.subject,
         code = reject.code.code(),

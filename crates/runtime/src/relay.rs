@@ -18,7 +18,6 @@ use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::agent::is_command;
 use crate::meters;
 use crate::outbox::encoded;
 
@@ -275,7 +274,7 @@ fn pause_after(failed: u32) -> Duration {
 async fn publish(bus: &Bus, clock: &dyn Clock, agent: &'static str, row: OutboxRow, is_new: bool) -> End {
     if row.valid_until.is_some_and(|end| end < clock.now()) {
         tracing::warn!(subject = row.subject, id = %row.id, "an outbox message expired before it could be published");
-        if !Subject::parse(&row.subject).is_some_and(|subject| is_command(subject.route())) {
+        if !Subject::parse(&row.subject).is_some_and(|subject| subject.route().is_command()) {
             meters::outbox_expired(agent);
             return End::Sent;
         }

@@ -9,12 +9,28 @@ use domain::message::{Message, Notice, Payload};
 use domain::reject::{Reject, RejectCode};
 use domain::subject::{Priority, Route, Subject};
 
-use crate::agent::is_command;
+/// How often a failed message is tried again, and after which pauses.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// The class of messages.
+    pub class: &'static str,
+    /// Pauses before the second, third, .. delivery.
+    pub pauses_ms: &'static [u64],
+}
 
-/// Pauses before the second, third, .. delivery of trading messages.
-const TRADING_PAUSES_MS: [u64; 3] = [100, 400, 2_000];
-/// The same for everything that only watches.
-const WATCHING_PAUSES_MS: [u64; 5] = [1_000, 4_000, 15_000, 30_000, 60_000];
+/// What trades must end while it is worth something.
+pub const TRADING: RetryPolicy = RetryPolicy { class: "trading", pauses_ms: &[100, 400, 2_000] };
+/// What only watches and tells (monitoring, system, social) has time, and lasts through a dependency that restarts.
+pub const WATCHING: RetryPolicy = RetryPolicy { class: "watching", pauses_ms: &[1_000, 4_000, 15_000, 30_000, 60_000] };
+
+/// The policy of a route, by its domain; what is none of our subjects is treated as trading.
+#[must_use]
+pub fn retry_policy(route: Option<Route>) -> &'static RetryPolicy {
+    match route.map(|route| route.tokens().0) {
+        None | Some("trading") => &TRADING,
+        Some(_) => &WATCHING,
+    }
+}
 
 /// What becomes of a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,10 +78,8 @@ impl Place<'_> {
 /// The pause after delivery number `attempts` failed; `None` when there is no further one.
 #[must_use]
 pub fn pause_after(route: Option<Route>, attempts: u64) -> Option<Duration> {
-    let watching = route.is_some_and(|route| route.tokens().0 == "monitoring");
-    let pauses: &[u64] = if watching { &WATCHING_PAUSES_MS } else { &TRADING_PAUSES_MS };
     let at = usize::try_from(attempts.saturating_sub(1)).ok()?;
-    pauses.get(at).map(|ms| Duration::from_millis(*ms))
+    retry_policy(route).pauses_ms.get(at).map(|ms| Duration::from_millis(*ms))
 }
 
 /// What becomes of delivery number `attempts` whose handler failed with `text`.
@@ -86,7 +100,7 @@ const fn is_word(route: Route) -> bool {
 /// again from tables.
 #[must_use]
 pub fn give_up(route: Option<Route>, reject: Reject) -> Verdict {
-    if route.is_none_or(is_command) || is_void_word(route, &reject) {
+    if route.is_none_or(Route::is_command) || is_void_word(route, &reject) {
         return Verdict::DeadLetter(reject);
     }
     tracing::warn!(code = reject.code.code(), detail = reject.detail, "a fact is given up");
@@ -158,8 +172,24 @@ mod tests {
         check(Route::Signal, 2, Some(400));
         check(Route::CexPermit, 3, Some(2_000));
         check(Route::CexPermit, 4, None);
-        check(Route::Alert, 5, Some(60_000));
-        check(Route::Alert, 6, None);
+        for route in [Route::Alert, Route::Notice, Route::Command] {
+            check(route, 1, Some(1_000));
+            check(route, 5, Some(60_000));
+            check(route, 6, None);
+        }
+    }
+
+    #[test]
+    fn every_route_has_a_policy_and_its_retries_fit_the_consumers_deliveries() {
+        for route in Route::ALL {
+            let (domain, _, _) = route.tokens();
+            let class = if domain == "trading" { "trading" } else { "watching" };
+            assert_eq!(retry_policy(Some(route)).class, class, "{route:?}");
+        }
+        for policy in [&TRADING, &WATCHING] {
+            assert!(policy.pauses_ms.is_sorted(), "{policy:?}");
+            assert!((policy.pauses_ms.len() as i64) < bus::streams::MAX_DELIVER, "{policy:?}");
+        }
     }
 
     #[test]

@@ -544,6 +544,44 @@ async fn what_was_handled_and_comes_again_after_its_end_is_no_dead_letter() {
     running.drain().await;
 }
 
+/// A bare signal has no id but its sender's `Nats-Msg-Id`, or its place: both are lost to a message that is put back, unless
+/// they are carried along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_message_that_is_put_back_is_handled_and_counts_once() {
+    for id in [Some("theirs"), None] {
+        let script = Script::default();
+        *script.fail.lock().unwrap() = Some(HandleError::Reject(Reject::new(RejectCode::NoMark, "no price")));
+        let house = House::new(script).await;
+        let running = house.start().await;
+        let text = r#"{"action":"BUY","token_address":"BTCUSDT","notional_usd":"600"}"#;
+        let mut headers = async_nats::HeaderMap::new();
+        if let Some(id) = id {
+            headers.insert("Nats-Msg-Id", id);
+        }
+        let subject = "trading.buy_bot.signal-alice.critical";
+        house.context.publish_with_headers(subject, headers, text.into()).await.unwrap().await.unwrap();
+        wait_until(BOUND, "its dead letter", || async { house.messages("DLQ", "dlq.>").await == 1 }).await;
+        wait_until(BOUND, "nothing waits", || async { house.waiting().await == 0 }).await;
+        let letter = house.bus.letters_from(1, 1).await.unwrap().remove(0);
+        let dead = letter.message().unwrap().header;
+        *house.script.fail.lock().unwrap() = None;
+        let now = SystemClock.now();
+        for (number, commits) in [(1, 1), (2, 1), (3, 1)] {
+            let again = letter.put_back(number, uuid::Uuid::from_u128(u128::from(number)));
+            house.bus.forward(&again, None, &|| now).await.unwrap();
+            wait_until(BOUND, "settled", || async { house.waiting().await == 0 }).await;
+            let seen = (house.script.commits.load(Ordering::SeqCst), house.calls());
+            assert_eq!(seen, (commits, 1 + commits), "{id:?}: put back {number} times");
+        }
+        let admin = Db::connect(&house.database.admin_url(), "test").await.unwrap();
+        let handled: Vec<uuid::Uuid> =
+            sqlx::query_scalar("SELECT message_id FROM inbox").fetch_all(admin.pool()).await.unwrap();
+        assert_eq!(handled, [dead.message_id.0], "{id:?}: the inbox knows it by its first id");
+        assert_eq!(house.messages("DLQ", "dlq.>").await, 1, "{id:?}");
+        running.drain().await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_loses_the_supervisor_drains_and_ends_as_of_an_outage() {
     let house = House::new(Script::default()).await;

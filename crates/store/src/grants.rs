@@ -101,6 +101,7 @@ pub const SUPERVISOR: &[TableGrant] = &[
     grant("kill_levels", "SELECT, INSERT"),
     grant("restarts", "SELECT, INSERT"),
     grant("declared_state", "SELECT, INSERT, UPDATE"),
+    grant("dead_letters", "SELECT, INSERT, UPDATE, DELETE"),
     grant("audit_heads", "SELECT, INSERT, UPDATE"),
     grant("trade_audit", "SELECT, INSERT"),
     grant("governance_head", "SELECT, UPDATE"),

@@ -11,6 +11,7 @@
 
 pub mod approvals;
 pub mod audit;
+pub mod dead_letters;
 pub mod decisions;
 mod error;
 mod fits;

@@ -19,6 +19,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::approvals::{ApprovalRow, ApprovalStatus, Approver, EntryRow};
 use crate::audit::{AuditHead, AuditRow, Chain, ChainHead, MovedHeads};
+use crate::dead_letters::{LetterRow, OpenLetters};
 use crate::decisions::DecisionRow;
 use crate::kill::Kill;
 use crate::llm_usage::{UsageGroup, UsageRow};
@@ -50,6 +51,7 @@ pub trait Records:
     + TelegramNotices
     + Totp
     + LlmUsage
+    + DeadLetters
     + std::fmt::Debug
     + Send
 {
@@ -71,6 +73,8 @@ impl<T> Records for T where
         + TelegramNotices
         + Totp
         + LlmUsage
+        + DeadLetters
+        + DeadLetters
         + std::fmt::Debug
         + Send
 {
@@ -269,4 +273,16 @@ pub trait LlmUsage {
     /// Rows from `since` on, included, added up for each tier, agent, alias and cache, in any order.
     async fn usage_since(&mut self, since: UnixMs) -> Result<Vec<UsageGroup>>;
     async fn delete_usage_before(&mut self, before: UnixMs, limit: i64) -> Result<u64>;
+}
+
+#[async_trait]
+pub trait DeadLetters {
+    async fn note_letters(&mut self, rows: &[LetterRow]) -> Result<()>;
+    async fn lock_letter(&mut self, letter: &str) -> Result<Option<LetterRow>>;
+    async fn set_letter(&mut self, row: &LetterRow) -> Result<bool>;
+    /// Oldest first.
+    async fn letters(&mut self, closed_too: bool, limit: i64) -> Result<Vec<LetterRow>>;
+    async fn open_letters(&mut self) -> Result<OpenLetters>;
+    async fn newest_letter(&mut self) -> Result<Option<i64>>;
+    async fn forget_letters_outside(&mut self, first: i64, last: i64) -> Result<()>;
 }

@@ -398,7 +398,8 @@ impl<A: Agent> Host<A> {
     fn bury(&self, delivery: &Delivery, cause: &Cause, reject: &Reject) -> Result<(), HandleError> {
         let around = &self.around;
         let (stream, seq) = (delivery.stream.name(), delivery.stream_seq);
-        let (letter, id) = bus::letter(stream, &delivery.consumer, seq, &delivery.raw, reject, around.clock.now());
+        let at = Arrival { stream, stream_seq: seq, published_at: delivery.published_at };
+        let (letter, id) = bus::letters::letter(&at, &delivery.consumer, &delivery.raw, reject, around.clock.now());
         around.publish(&letter, &id).map_err(|error| HandleError::Retry(error.to_string()))?;
         let place = Place { stream, seq, subject: &delivery.raw.subject };
         let parent = outbox::root(around.spec.name, place.burial_id(), cause.user, around.clock.now());

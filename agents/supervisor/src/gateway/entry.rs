@@ -113,7 +113,9 @@ pub fn entry_of_act(signed: SignedAct) -> Option<Entry> {
         | Act::LowerKill { .. }
         | Act::ResetBreaker { .. }
         | Act::ReleaseAgent { .. }
-        | Act::RestartAgent { .. } => return None,
+        | Act::RestartAgent { .. }
+        | Act::RedriveLetter { .. }
+        | Act::DropLetter { .. } => return None,
     };
     let (person_id, reason) = (signed.act.person_id.clone(), signed.act.reason.clone());
     Some(Entry { person_id, approval_id, digest, said, reason, proof: Proof::CliKey(signed) })

@@ -11,6 +11,7 @@ use proto::v1;
 use super::Arrival;
 use super::fields::{id, name, reject};
 use crate::delivery::Raw;
+use crate::letters::{FIRST_AT, FIRST_ID};
 
 /// How far a sender's clock may be ahead of ours.
 const MAX_AHEAD_MS: i64 = 5_000;
@@ -150,9 +151,11 @@ const fn needs_user(route: Route) -> bool {
     )
 }
 
-/// What makes a bare signal the same message again: the sender's own id, else its place in the stream.
+/// What makes a bare signal the same message again: the sender's own id, else its place in the stream. One that was put
+/// back has a `Nats-Msg-Id` of the swarm's, and its sender's beside it.
 fn person_key(raw: &Raw, at: &Arrival<'_>) -> Result<String, Reject> {
-    match raw.header("Nats-Msg-Id") {
+    let own = if raw.header(FIRST_AT).is_some() { FIRST_ID } else { "Nats-Msg-Id" };
+    match raw.header(own) {
         Some(key) if key.is_empty() || key.len() > MAX_KEY_BYTES => {
             Err(reject(RejectCode::BadId, "Nats-Msg-Id", format!("empty, or over {MAX_KEY_BYTES} bytes")))
         }

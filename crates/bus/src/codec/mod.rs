@@ -19,6 +19,7 @@ use proto::v1;
 
 use crate::connection::Encoded;
 use crate::delivery::Raw;
+use crate::letters;
 use crate::{CONTENT_TYPE, MAX_MESSAGE_BYTES};
 
 /// Where and when a message arrived.
@@ -82,9 +83,22 @@ pub fn read(raw: &Raw, at: &Arrival<'_>) -> Result<Envelope, Reject> {
     if !carries(subject.route(), payload) {
         return Err(Reject::new(RejectCode::WrongPayload, "payload does not belong on this subject"));
     }
-    let head = header::read(&message, bare, raw, at, &subject, &door)?;
+    let first = letters::first_arrival(raw, at)?;
+    let head = header::read(&message, bare, raw, &first, &subject, &door)?;
     let payload = read::payload(payload, &head, &door)?;
     Ok(Envelope { header: head, subject, payload })
+}
+
+/// The content of a message as proto3 JSON, for people to look at: a whole message, or a bare signal as its sender wrote it.
+///
+/// # Errors
+/// A [`Reject`] when the bytes have no form of ours.
+pub fn as_json(raw: &Raw) -> Result<serde_json::Value, Reject> {
+    let value = match read_form(raw)? {
+        Wire::Message(message) => serde_json::to_value(message),
+        Wire::Signal(signal) => serde_json::to_value(signal),
+    };
+    value.map_err(|error| Reject::new(RejectCode::BadProtobuf, error.to_string()))
 }
 
 fn read_form(raw: &Raw) -> Result<Wire, Reject> {

@@ -15,6 +15,7 @@ use rails::book::{Breaker, PermitStamp, Position, Reservation, Unapproved};
 use store::OutboxRow;
 use store::approvals::{ApprovalRow, ApprovalStatus, Approver, EntryRow};
 use store::audit::{AuditHead, AuditRow, Chain};
+use store::dead_letters::LetterRow;
 use store::decisions::DecisionRow;
 use store::kill::Kill;
 use store::llm_usage::UsageRow;
@@ -145,6 +146,8 @@ tables! {
     telegram_notices: (MessageId, i64) => Arc<Queued>,
     /// What language models were asked, by request.
     llm_usage: String => Arc<UsageRow>,
+    /// What became of dead letters.
+    dead_letters: String => Arc<LetterRow>,
     /// Secrets of authenticators.
     totp: String => Vec<u8>,
     /// Steps whose code was used.

@@ -71,6 +71,7 @@ pub(crate) enum Lock {
     TelegramState(String),
     TelegramNotice(MessageId, i64),
     LlmUsage(String),
+    Letter(String),
     Totp(String),
     TotpStep(String, i64),
     Approver(String),

@@ -11,6 +11,7 @@ fn each_defect_is_caught_by_a_case() {
     let cases = [
         crate::approvals::CASES,
         crate::audit::CASES,
+        crate::dead_letters::CASES,
         crate::decisions::CASES,
         crate::house::CASES,
         crate::ledger::CASES,

@@ -29,6 +29,7 @@ macro_rules! cases {
 
 mod approvals;
 mod audit;
+mod dead_letters;
 mod decisions;
 mod defects;
 mod house;

@@ -16,7 +16,7 @@ use testkit::servers::{TestDatabase, postgres};
 
 use crate::samples::T0;
 
-const GRANTS: [(&str, &[TableGrant]); 9] = [
+const GRANTS: [(&str, &[TableGrant]); 10] = [
     ("treasury", grants::TREASURY),
     ("online_trading", grants::DESK),
     ("dexter", grants::DESK),
@@ -27,6 +27,8 @@ const GRANTS: [(&str, &[TableGrant]); 9] = [
     ("llm_router", grants::LLM_ROUTER),
     // As if it had been granted the router's table by mistake.
     ("jarvis_x", grants::LLM_ROUTER),
+    // And the supervisor's.
+    ("monitor", &[TableGrant { table: "dead_letters", rights: "SELECT, INSERT, UPDATE, DELETE" }]),
 ];
 
 /// A record with the logins of all kinds of process; `admin` is held by nothing.

@@ -3,6 +3,7 @@
 mod approvals;
 mod audit;
 mod db;
+mod dead_letters;
 mod decisions;
 mod instruments;
 mod kill;

@@ -137,7 +137,8 @@ mod tests {
         let sent = bus::Bus::encode(&Envelope { header, subject, payload });
         let raw = Raw { subject: sent.subject, headers: sent.headers, payload: sent.payload };
         let reject = Reject::new(RejectCode::Expired, "late");
-        let (letter, _) = bus::letter("TRADING_CRITICAL", "treasury", 3, &raw, &reject, made_at);
+        let at = Arrival { stream: "TRADING_CRITICAL", stream_seq: 3, published_at: made_at };
+        let (letter, _) = bus::letters::letter(&at, "treasury", &raw, &reject, made_at);
         let letter = Raw { subject: letter.subject, headers: letter.headers, payload: letter.payload };
         assert_eq!(about(&letter, &BTreeMap::new()), Some((signal, "intent".to_owned())));
     }

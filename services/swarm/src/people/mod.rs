@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod channels;
 mod connection;
+mod dlq;
 pub mod drill;
 mod halt;
 mod text;
@@ -24,6 +25,7 @@ use rails::signature::sign_act;
 use serde_json::{Value, json};
 
 pub use connection::{Connection, Files};
+pub use dlq::DlqCommand;
 
 /// Where the swarm's data lies, and how to answer.
 #[derive(Debug, Clone, Args)]
@@ -97,6 +99,9 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<AgentsCommand>,
     },
+    /// Dead letters: messages that nobody could handle.
+    #[command(subcommand)]
+    Dlq(DlqCommand),
     /// The audit chain.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -324,6 +329,7 @@ pub async fn perform(connection: &Connection, files: &Files, command: &Command) 
         }
         Command::Agents { command: None } => connection.request("swarm.agents", &Value::Null).await,
         Command::Agents { command: Some(command) } => agent(connection, files, command).await,
+        Command::Dlq(command) => dlq::perform(connection, files, command).await,
         Command::Audit(_) => Err(PeopleError::Usage("audit is answered without the swarm".to_owned())),
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{AgentsCommand, AuditCommand, Command};
+use super::{AgentsCommand, AuditCommand, Command, DlqCommand};
 
 /// The text of an answer; a no is its code and what to do about it.
 pub fn render(command: &Command, answer: &Value) -> String {
@@ -72,6 +72,7 @@ pub fn render(command: &Command, answer: &Value) -> String {
         Command::Agents { command: Some(AgentsCommand::Restart { agent, .. }) } => {
             line(&mut out, &format!("{agent} drains and is started anew"));
         }
+        Command::Dlq(command) => dlq(&mut out, command, answer),
         Command::Audit(AuditCommand::Verify) => verify(&mut out, answer),
         Command::Audit(AuditCommand::Explain { .. }) => {
             line(&mut out, &serde_json::to_string_pretty(&answer["chain"]).unwrap_or_default());
@@ -114,6 +115,13 @@ fn status(out: &mut String, answer: &Value) {
         out,
         &format!("kill level {}  pending approvals {}", word(&answer["kill"]["level"]), answer["pending_approvals"]),
     );
+    if answer["dead_letters"]["open"].as_i64().is_some_and(|open| open > 0) {
+        let letters = &answer["dead_letters"];
+        line(
+            out,
+            &format!("dead letters {}  oldest {} s: `swarm dlq list`", letters["open"], word(&letters["oldest_s"])),
+        );
+    }
     for row in rows(&answer["market"]) {
         line(
             out,
@@ -255,6 +263,58 @@ fn approvals(out: &mut String, answer: &Value) {
     }
 }
 
+fn dlq(out: &mut String, command: &DlqCommand, answer: &Value) {
+    match command {
+        DlqCommand::List { .. } => {
+            if rows(&answer["letters"]).is_empty() {
+                line(out, "no dead letters");
+            }
+            for row in rows(&answer["letters"]) {
+                letter(out, row);
+            }
+            let (open, shown) = (answer["open"].as_i64().unwrap_or(0), rows(&answer["letters"]).len());
+            if usize::try_from(open).is_ok_and(|open| open > shown) {
+                line(out, &format!("{open} are open; these are the oldest"));
+            }
+        }
+        DlqCommand::Show { .. } => {
+            letter(out, answer);
+            line(out, &format!("  given up by {}: {}", word(&answer["consumer"]), word(&answer["detail"])));
+            line(out, &serde_json::to_string_pretty(&answer["headers"]).unwrap_or_default());
+            match answer["unreadable"].as_str() {
+                Some(why) => line(out, &format!("{} bytes that can't be read: {why}", answer["bytes"])),
+                None => line(out, &serde_json::to_string_pretty(&answer["message"]).unwrap_or_default()),
+            }
+        }
+        DlqCommand::Redrive { .. } => {
+            let place = format!("{}:{}", word(&answer["stream"]), answer["seq"]);
+            let before = if answer["duplicate"] == true { " (it was there already)" } else { "" };
+            line(out, &format!("{} is back in its stream as {place}{before}", word(&answer["letter"])));
+        }
+        DlqCommand::Drop { .. } => {
+            for row in rows(&answer["letters"]) {
+                line(out, &format!("{} stays dead", word(&row["letter"])));
+            }
+        }
+    }
+}
+
+fn letter(out: &mut String, row: &Value) {
+    let until = row["valid_until"].as_str().map_or_else(String::new, |end| format!("  until {end}"));
+    let can = if row["may_be_redriven"] == true { "may be redriven".to_owned() } else { word(&row["why_not"]) };
+    let _ = writeln!(
+        out,
+        "{:<24} {}  {} s old  {}  {}  user {}{until}  {}: {can}",
+        word(&row["letter"]),
+        word(&row["died_at"]),
+        row["age_s"],
+        word(&row["subject"]),
+        word(&row["code"]),
+        word(&row["user_id"]),
+        word(&row["state"]),
+    );
+}
+
 fn verify(out: &mut String, answer: &Value) {
     for row in rows(&answer["chains"]) {
         let bad = &row["first_bad"];
@@ -281,6 +341,15 @@ fn verify(out: &mut String, answer: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_look_at_everything_tells_of_dead_letters_only_when_there_are_some() {
+        let told = |open: i64| {
+            let answer = serde_json::json!({ "dead_letters": { "open": open, "oldest_s": 70 } });
+            render(&Command::Status, &answer).contains("dead letters 3  oldest 70 s: `swarm dlq list`")
+        };
+        assert!(told(3) && !told(0));
+    }
 
     #[test]
     fn no_answer_can_drive_the_terminal() {
