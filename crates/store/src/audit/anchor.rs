@@ -141,6 +141,21 @@ impl Anchors {
     }
 }
 
+impl Anchors {
+    /// As [`Anchors::parse`], of bytes that may be no text: a line that is none is no anchor, and no reason to know nothing
+    /// of the others.
+    #[must_use]
+    pub fn parse_bytes(bytes: &[u8]) -> Self {
+        Self::parse(&String::from_utf8_lossy(bytes))
+    }
+
+    /// A place that can't be read at all, which is not one without anchors.
+    #[must_use]
+    pub fn unreadable(reason: &str) -> Self {
+        Self { heads: Vec::new(), unparsable: vec![UnparsableAnchor { line: 0, reason: reason.to_owned() }] }
+    }
+}
+
 impl From<Vec<SignedHead>> for Anchors {
     fn from(heads: Vec<SignedHead>) -> Self {
         Self { heads, unparsable: Vec::new() }

@@ -17,8 +17,8 @@ use store::{Db, grants};
 const NOBODY: u32 = 65534;
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 
-struct Server {
-    port: u16,
+pub struct Server {
+    pub port: u16,
     dir: PathBuf,
     child: Child,
 }
@@ -49,7 +49,7 @@ fn command(program: &Path) -> Command {
 }
 
 /// Starts a server tied to this process: a shell stops it and removes its files when we are gone, however we go.
-fn start() -> Server {
+pub fn start() -> Server {
     let dir = tempfile::Builder::new().prefix("swarm-store-").tempdir().unwrap().keep();
     std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
     if is_root() {
@@ -101,6 +101,7 @@ pub struct World {
     pub admin_url: String,
     pub admin: Db,
     name: String,
+    port: u16,
 }
 
 pub const LOGINS: &[RoleSpec<'static>] = &[
@@ -116,21 +117,30 @@ pub const LOGINS: &[RoleSpec<'static>] = &[
 impl World {
     /// A fresh database without schema.
     pub async fn empty() -> Self {
+        Self::empty_on(server().port).await
+    }
+
+    async fn empty_on(port: u16) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("t{}", NEXT.fetch_add(1, Ordering::Relaxed));
         // Not by `Db::connect`: its statements end after 4 s, which making a database on a busy machine may take.
-        let mut root = sqlx::PgConnection::connect(&url("postgres", "", "postgres")).await.unwrap();
+        let mut root = sqlx::PgConnection::connect(&url("postgres", "", "postgres", port)).await.unwrap();
         let create = format!("CREATE DATABASE {name} TEMPLATE template0");
         sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut root).await.unwrap();
         root.close().await.unwrap();
-        let admin_url = url("postgres", "", &name);
+        let admin_url = url("postgres", "", &name, port);
         let admin = Db::connect(&admin_url, "tests").await.unwrap();
-        Self { admin_url, admin, name }
+        Self { admin_url, admin, name, port }
     }
 
     /// A fresh database with everything.
     pub async fn new() -> Self {
-        let world = Self::empty().await;
+        Self::new_on(server().port).await
+    }
+
+    /// The same on a server of the caller's own.
+    pub async fn new_on(port: u16) -> Self {
+        let world = Self::empty_on(port).await;
         migrate(&world.admin_url).await.unwrap();
         ensure_roles(&world.admin_url, LOGINS).await.unwrap();
         world
@@ -143,7 +153,7 @@ impl World {
     }
 
     pub fn url(&self, name: &str, password: &str) -> String {
-        url(name, password, &self.name)
+        url(name, password, &self.name, self.port)
     }
 
     /// Runs a statement as administrator, which row-level security does not hold.
@@ -152,6 +162,6 @@ impl World {
     }
 }
 
-fn url(name: &str, password: &str, database: &str) -> String {
-    format!("postgres://{name}:{password}@127.0.0.1:{}/{database}?sslmode=disable", server().port)
+fn url(name: &str, password: &str, database: &str, port: u16) -> String {
+    format!("postgres://{name}:{password}@127.0.0.1:{port}/{database}?sslmode=disable")
 }

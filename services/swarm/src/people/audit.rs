@@ -39,7 +39,11 @@ impl Auditor {
     /// [`PeopleError`]; an INVALID chain is an answer.
     pub async fn verify(&self) -> Result<Value, PeopleError> {
         // A missing or unreadable anchor file is a finding, not a reason to skip the comparison.
-        let anchors = Anchors::parse(&std::fs::read_to_string(&self.files.anchors_file).unwrap_or_default());
+        let anchors = match std::fs::read(&self.files.anchors_file) {
+            Ok(bytes) => Anchors::parse_bytes(&bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Anchors::default(),
+            Err(error) => Anchors::unreadable(&error.to_string()),
+        };
         let keys = read(&self.files.anchor_public_keys_file)?;
         let keys: Result<Vec<_>, _> =
             keys.lines().map(str::trim).filter(|line| !line.is_empty()).map(parse_public_key).collect();
