@@ -66,11 +66,11 @@ async fn a_letter_is_noted_once_and_is_open_again_when_its_message_died_again(wo
     assert!(dead_letters::set(&mut unit, &gone).await.unwrap());
     assert!(!dead_letters::set(&mut unit, &letter("TRADING_HIGH:9", 9)).await.unwrap());
     unit.commit().await.unwrap();
-    note(world, &[first.clone()]).await;
-    assert_eq!(list(world, false).await, [second.clone()], "a letter read twice is one");
+    note(world, std::slice::from_ref(&first)).await;
+    assert_eq!(list(world, false).await, std::slice::from_ref(&second), "a letter read twice is one");
     assert_eq!(list(world, true).await, [gone, second.clone()]);
     let again = LetterRow { dlq_seq: 3, died_at: T0.plus_ms(3), ..first };
-    note(world, &[again.clone()]).await;
+    note(world, std::slice::from_ref(&again)).await;
     assert_eq!(list(world, false).await, [second, LetterRow { attempts: 1, ..again }]);
     let mut unit = world.begin("supervisor").await;
     assert_eq!(dead_letters::newest(&mut unit).await.unwrap(), Some(3));
