@@ -16,12 +16,13 @@ use domain::reject::{Reject, RejectCode};
 use domain::review::{NoReview, Opinion, Percent};
 use domain::subject::{Priority, Route, Subject};
 use domain::time::UnixMs;
+use runtime::sandbox::Reach;
 use runtime::{Agent, ConfigFaults, Ctx, HandleError, Work};
 
 use crate::config::{PlannerConfig, StrategiesConfig};
 use crate::planner::{PlanInputs, plan};
 use crate::review::{Birth, Effect, Held, Look, ReviewConfig, Reviewer, Reviews, effect, is_asked};
-use crate::saved::SavedHoldings;
+use crate::saved::{FOLDER, SavedHoldings};
 use crate::strategy::{Strategies, StrategySignal};
 
 /// The planner and strategy process.
@@ -383,6 +384,10 @@ impl Agent for BuyBot {
             Some(reviews) => reviews.settled(input.header.message_id).await,
             None => std::future::pending().await,
         }
+    }
+
+    fn reach(vars: &BTreeMap<String, String>) -> Reach {
+        Reach::usual(vars).keeping(vars, FOLDER)
     }
 
     fn lacks(&self) -> Vec<String> {

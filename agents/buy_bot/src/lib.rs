@@ -15,6 +15,7 @@ mod saved;
 pub mod strategy;
 
 pub use agent::BuyBot;
+pub use saved::file_path as holdings_path;
 
 /// Its name.
 pub const NAME: &str = "buy_bot";

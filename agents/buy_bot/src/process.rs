@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use runtime::ConfigFaults;
 
+use crate::saved::file_path;
 use crate::{BuyBot, config, review};
 
 /// Its whole life, from its environment to its exit code.
@@ -23,6 +24,6 @@ pub fn main() -> ExitCode {
             }
         };
         let bot = BuyBot::new(config.planner, &config.strategies).reviewed(config.review, reviewer);
-        bot.resume(process.data_dir.join("buy_bot_holdings.json"))
+        bot.resume(file_path(&process.data_dir))
     })
 }

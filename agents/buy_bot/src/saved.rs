@@ -4,11 +4,20 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use runtime::ConfigFaults;
 
 use crate::strategy::Holding;
+
+/// The folder of the file within the data folder: the one place there that this process writes.
+pub const FOLDER: &str = "buy_bot";
+
+/// Where the file lies in a data folder.
+#[must_use]
+pub fn file_path(data_dir: &Path) -> PathBuf {
+    data_dir.join(FOLDER).join("holdings.json")
+}
 
 type Holdings = BTreeMap<String, Holding>;
 

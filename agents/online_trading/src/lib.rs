@@ -12,6 +12,7 @@ pub mod permit;
 pub mod process;
 pub mod source;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use domain::agent::{AgentSpec, WorkLimits};
@@ -21,6 +22,7 @@ use domain::message::{Envelope, Message, Payload};
 use domain::reject::{Reject, RejectCode};
 use domain::subject::Route;
 use runtime::kill::KillSwitch;
+use runtime::sandbox::Reach;
 use runtime::{Agent, Ctx, HandleError, Work};
 use tokio::sync::Notify;
 use venues::exchange::Exchange;
@@ -93,6 +95,10 @@ impl Agent for Desk {
         limits: WorkLimits { max_in_flight: 4, handle_timeout_ms: 4_000 },
         lacks: &["live orders on Binance: paper only"],
     };
+
+    fn reach(vars: &BTreeMap<String, String>) -> Reach {
+        Reach::usual(vars).keeping(vars, source::FOLDER)
+    }
 
     async fn handle(&self, input: &Envelope, ctx: &mut Ctx<'_>) -> Result<Vec<Message>, HandleError> {
         let now = ctx.now;

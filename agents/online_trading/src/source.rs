@@ -19,6 +19,9 @@ use crate::{VENUE, nobody};
 /// Oldest book the paper exchange matches against, ms.
 const MAX_BOOK_AGE_MS: i64 = 30_000;
 
+/// The folder of the journal within the data folder: the one place there that this process writes.
+pub(crate) const FOLDER: &str = "paper";
+
 /// What the desk works with.
 pub struct Opened {
     /// Market data.
@@ -64,7 +67,7 @@ pub async fn store_instruments(instruments: &[Instrument], work: &impl Record) -
 /// Where the exchange's journal lies in a data folder.
 #[must_use]
 pub fn journal(data_dir: &Path) -> PathBuf {
-    data_dir.join("paper").join(format!("{VENUE}.journal"))
+    data_dir.join(FOLDER).join(format!("{VENUE}.journal"))
 }
 
 /// How the paper exchange of this desk is set up.

@@ -21,12 +21,14 @@ pub mod process;
 pub mod services;
 pub mod view;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use domain::agent::{AgentSpec, USUAL_LIMITS};
 use domain::message::{Envelope, Message, Payload};
 use domain::subject::{Route, Subject};
+use runtime::sandbox::Reach;
 use runtime::{Agent, Ctx, HandleError, Work};
 
 /// Its name.
@@ -119,6 +121,16 @@ impl Agent for Supervisor {
         limits: USUAL_LIMITS,
         lacks: &["stopping the agents at kill level 4"],
     };
+
+    /// It starts the others, so it may do what each of them may before it gives up the rest; it writes the kill level and the
+    /// anchors; and it must be able to end a process that an earlier supervisor started.
+    fn reach(vars: &BTreeMap<String, String>) -> Reach {
+        let plan = vars.get("SWARM_PLAN").and_then(|file| std::fs::read_to_string(file).ok());
+        let plan = plan.and_then(|text| serde_json::from_str::<lifecycle::Plan>(&text).ok());
+        let own = Reach::usual(vars).keeping(vars, "").signalling_anybody();
+        let agents = plan.into_iter().flat_map(|plan| plan.agents);
+        agents.fold(own, |reach, agent| reach.starting(&agent.program, &agent.env, &agent.log))
+    }
 
     async fn handle(&self, input: &Envelope, ctx: &mut Ctx<'_>) -> Result<Vec<Message>, HandleError> {
         match &input.payload {

@@ -1,5 +1,6 @@
 //! The contract between an agent and the runtime.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -11,6 +12,7 @@ use domain::time::UnixMs;
 use store::{StoreError, Unit};
 
 use crate::market::MarketView;
+use crate::sandbox::Reach;
 use crate::work::Work;
 
 /// One process of the swarm. A handler *returns* its messages and the runtime publishes them after the commit, so it
@@ -45,6 +47,13 @@ pub trait Agent: Send + Sync + Sized + 'static {
     /// What this start of it can't do; what its SPEC says, unless its configuration says more.
     fn lacks(&self) -> Vec<String> {
         Self::SPEC.lacks.iter().map(|lack| (*lack).to_owned()).collect()
+    }
+
+    /// What a process of it may touch of its machine, given its environment: what every process may, unless it keeps files
+    /// or starts others.
+    #[must_use]
+    fn reach(vars: &BTreeMap<String, String>) -> Reach {
+        Reach::usual(vars)
     }
 
     /// Work that no message starts, such as a market feed. Runs beside the handlers until [`Work::shutdown`] is

@@ -28,6 +28,7 @@ pub mod outbox;
 mod process;
 mod pulse;
 mod relay;
+pub mod sandbox;
 pub mod trace;
 pub mod verdict;
 mod vitals;

@@ -1,6 +1,6 @@
 //! One process from its first line to its exit code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +26,7 @@ use crate::market::MarketView;
 use crate::relay::{Relay, RelayLoop};
 use crate::vitals::Vitals;
 use crate::work::Work;
-use crate::{ending, http, intake, logs, meters, pulse};
+use crate::{ending, http, intake, logs, meters, pulse, sandbox};
 
 /// Exit code for a configuration that can't be used: EX_USAGE.
 const EXIT_CONFIG: u8 = 64;
@@ -87,7 +87,8 @@ impl RunError {
 }
 
 /// The whole life of an agent's process: configuration from the environment, logs, metrics and health, connections,
-/// work, and a drain on SIGTERM, SIGINT or command. All faults of the configuration, the agent's own included, are
+/// work, and a drain on SIGTERM, SIGINT or command. Before any of it, the process gives up what it does not need of its
+/// machine ([`Agent::reach`]). All faults of the configuration, the agent's own included, are
 /// reported at once, before anything is opened.
 pub fn main<A: Agent>(build: impl FnOnce(&ProcessConfig) -> Result<A, ConfigFaults>) -> ExitCode {
     logs::start(A::SPEC.name);
@@ -117,6 +118,7 @@ pub fn main<A: Agent>(build: impl FnOnce(&ProcessConfig) -> Result<A, ConfigFaul
 
 fn start<A: Agent>(build: impl FnOnce(&ProcessConfig) -> Result<A, ConfigFaults>) -> Result<(), RunError> {
     let vars = std::env::vars().collect();
+    let lacks = confine::<A>(&vars);
     let (config, mut faults) = ProcessConfig::check(&vars, !A::SPEC.tables.is_empty());
     faults.0.extend(spec_faults(&A::SPEC));
     let agent = match build(&config) {
@@ -148,7 +150,7 @@ fn start<A: Agent>(build: impl FnOnce(&ProcessConfig) -> Result<A, ConfigFaults>
             told.cancel();
         });
         let watchdog = pulse::watchdog().map(|alive| tokio::spawn(pulse::turn(alive)));
-        let ended = run(agent, config, stop).await;
+        let ended = live(agent, config, stop, Arc::new(SystemClock), lacks).await;
         watchdog.inspect(|task| task.abort());
         ended
     });
@@ -156,8 +158,22 @@ fn start<A: Agent>(build: impl FnOnce(&ProcessConfig) -> Result<A, ConfigFaults>
     ended
 }
 
+/// Gives up what this process does not need; says what the machine does not enforce of that, here and from then on in
+/// every heartbeat.
+fn confine<A: Agent>(vars: &BTreeMap<String, String>) -> Vec<String> {
+    let threads = sandbox::threads();
+    let mut lacks = sandbox::enter(&A::reach(vars));
+    if threads != 1 {
+        lacks.push(format!("the sandbox: {threads} threads ran before it and are not held by it"));
+    }
+    for lack in &lacks {
+        tracing::warn!(lack, "not all that this process does not need is refused to it");
+    }
+    lacks
+}
+
 /// Runs an agent until `stop` is cancelled, it is told to drain, or it fails. [`main`] does this for a process of its
-/// own; tests run several in one.
+/// own, in its sandbox; tests run several in one, in none.
 ///
 /// # Errors
 /// [`RunError`].
@@ -175,6 +191,16 @@ pub async fn run_by<A: Agent>(
     stop: CancellationToken,
     clock: Arc<dyn Clock>,
 ) -> Result<(), RunError> {
+    live(agent, config, stop, clock, Vec::new()).await
+}
+
+async fn live<A: Agent>(
+    agent: A,
+    config: ProcessConfig,
+    stop: CancellationToken,
+    clock: Arc<dyn Clock>,
+    lacks: Vec<String>,
+) -> Result<(), RunError> {
     let listener = http::open(config.http_port, config.run_dir.as_deref(), A::SPEC.name)
         .await
         .map_err(|error| RunError::Unreachable(format!("port for metrics and health: {error}")))?;
@@ -189,7 +215,7 @@ pub async fn run_by<A: Agent>(
     let is_held = config.supervision == Supervision::External;
     let core = Arc::new(Core {
         spec: A::SPEC,
-        lacks: agent.lacks(),
+        lacks: agent.lacks().into_iter().chain(lacks).collect(),
         boot_id: config.boot_id.unwrap_or_else(|| BootId(new_id(clock.as_ref()))),
         config: Arc::new(config),
         clock,

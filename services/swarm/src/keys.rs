@@ -1,7 +1,7 @@
 //! Keys and passwords of one data folder: made when absent, never overwritten, never logged. There is no default secret.
 //!
-//! In `spawn` mode all processes run as one OS user, so these files keep faults apart, not a hostile process: production
-//! gives each service its own secrets.
+//! In `spawn` mode all processes run as one OS user, to whom modes of files refuse nothing. That a process reads its own secrets and
+//! nobody else's is its sandbox's doing, where the kernel has one ([`runtime::sandbox`]).
 
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};

@@ -73,6 +73,7 @@ impl House {
             let folder = data_dir.join(folder);
             std::fs::create_dir_all(&folder).map_err(|error| UpError::file(&folder, error))?;
         }
+        move_holdings(&data_dir.join("data"))?;
         let keys = Keys::open(data_dir)?;
         let secrets = Secrets {
             permit: keys.ed25519("permit")?,
@@ -160,6 +161,16 @@ impl House {
         self.postgres.stop()?;
         Ok(())
     }
+}
+
+/// What the strategies hold lay beside the kill level once; its process may write in a folder of its own alone.
+fn move_holdings(data: &Path) -> Result<(), UpError> {
+    let (old, new) = (data.join("buy_bot_holdings.json"), buy_bot::holdings_path(data));
+    if !old.is_file() || new.exists() {
+        return Ok(());
+    }
+    let moved = new.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::rename(&old, &new));
+    moved.map_err(|error| UpError::file(&old, error))
 }
 
 /// The language model of `--llm local`, begun.
@@ -313,10 +324,11 @@ fn write_files(
     Ok(files)
 }
 
-/// A link to this program by the name of each agent: the name tells the program which one it is, and a person in `ps`.
-fn write_programs(run_dir: &Path) -> Result<PathBuf, UpError> {
+/// A link to this program by the name of each agent: the name tells the program which one it is, and a person in `ps`. They
+/// lie where no process of the swarm may write.
+fn write_programs(data_dir: &Path) -> Result<PathBuf, UpError> {
     let own = std::env::current_exe().map_err(|error| UpError::file(Path::new("swarm"), error))?;
-    let folder = run_dir.join("bin");
+    let folder = data_dir.join("bin");
     std::fs::create_dir_all(&folder).map_err(|error| UpError::file(&folder, error))?;
     for spec in processes() {
         let link = folder.join(spec.name);
@@ -383,7 +395,7 @@ fn plan(
     secrets: &Secrets,
 ) -> Result<Launch, UpError> {
     let run_dir = data_dir.join("run");
-    let programs = args.programs.clone().map_or_else(|| write_programs(&run_dir), Ok)?;
+    let programs = args.programs.clone().map_or_else(|| write_programs(data_dir), Ok)?;
     let text = |path: &Path| path.display().to_string();
     let agents_settings = read_agents(config_dir)?;
     let mut agents = Vec::new();
@@ -465,6 +477,19 @@ mod tests {
         let env = llm_env(folder.path(), &config, vars).unwrap();
         let names: Vec<&str> = env.keys().map(String::as_str).collect();
         assert_eq!(names, ["GROQ_API_KEY", "LLM_LOCAL_URL", "SWARM_LLM_KEYS_FILE", "SWARM_LLM_PORT"]);
+    }
+
+    #[test]
+    fn what_strategies_hold_is_found_where_their_process_may_write() {
+        let folder = tempfile::tempdir().unwrap();
+        move_holdings(folder.path()).unwrap();
+        let (old, new) = (folder.path().join("buy_bot_holdings.json"), buy_bot::holdings_path(folder.path()));
+        std::fs::write(&old, "old").unwrap();
+        move_holdings(folder.path()).unwrap();
+        assert_eq!((old.exists(), std::fs::read_to_string(&new).unwrap().as_str()), (false, "old"));
+        std::fs::write(&old, "older").unwrap();
+        move_holdings(folder.path()).unwrap();
+        assert_eq!(std::fs::read_to_string(&new).unwrap(), "old", "what is there stays");
     }
 
     #[test]
