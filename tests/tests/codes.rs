@@ -50,6 +50,7 @@ fn every_code_a_service_answers_is_explained() {
         "services.rs",
         "doors.rs",
         "close.rs",
+        "files.rs",
         "login.rs",
         "gateway.rs",
         "gateway/entry.rs",

@@ -48,7 +48,6 @@ impl Canceller {
     /// None: what the venue does not do is tried again.
     pub async fn run(&self, work: &Work) -> Result<(), HandleError> {
         loop {
-            self.kill.take_wish(crate::NAME, work.now());
             let is_quiet = self.look().await.is_none_or(|left| left == 0);
             let pause = if is_quiet && self.is_on() { AGAIN_AFTER } else { LOOK_EVERY };
             tokio::select! {

@@ -11,6 +11,7 @@ mod close;
 pub mod config;
 pub mod curve;
 pub mod doors;
+pub mod files;
 pub mod gateway;
 pub mod halt;
 pub mod in_flight;
@@ -29,6 +30,7 @@ use domain::agent::{AgentSpec, USUAL_LIMITS};
 use domain::message::{Envelope, Message, Payload};
 use domain::subject::{Route, Subject};
 use runtime::sandbox::Reach;
+use runtime::seal::Grounds;
 use runtime::{Agent, Ctx, HandleError, Work};
 
 /// Its name.
@@ -59,6 +61,8 @@ pub struct Shared {
     pub lever: halt::Lever,
     /// Whoever reads the stream of dead letters.
     pub letters: letters::Reading,
+    /// The protected files.
+    pub files: files::Known,
 }
 
 /// The agent.
@@ -67,6 +71,7 @@ pub struct Supervisor {
     shared: Arc<Shared>,
     config: config::Config,
     anchor_file: PathBuf,
+    grounds: Option<Grounds>,
 }
 
 impl Supervisor {
@@ -84,10 +89,19 @@ impl Supervisor {
                 level,
                 lever,
                 letters: letters::Reading::default(),
+                files: files::Known::default(),
             }),
             config,
             anchor_file: anchors_path(data_dir),
+            grounds: None,
         }
+    }
+
+    /// And looks after the protected files that `swarm up` declared.
+    #[must_use]
+    pub fn guarding(mut self, grounds: Option<Grounds>) -> Self {
+        self.grounds = grounds;
+        self
     }
 
     /// What its tasks share.
@@ -128,8 +142,13 @@ impl Agent for Supervisor {
         let plan = vars.get("SWARM_PLAN").and_then(|file| std::fs::read_to_string(file).ok());
         let plan = plan.and_then(|text| serde_json::from_str::<lifecycle::Plan>(&text).ok());
         let own = Reach::usual(vars).keeping(vars, "").signalling_anybody();
-        let agents = plan.into_iter().flat_map(|plan| plan.agents);
-        agents.fold(own, |reach, agent| reach.starting(&agent.program, &agent.env, &agent.log))
+        let agents = plan.into_iter().flat_map(|plan| plan.agents).filter_map(|agent| agent.launch);
+        agents.fold(own, |reach, launch| reach.starting(&launch.program, &launch.env, &launch.log))
+    }
+
+    fn lacks(&self) -> Vec<String> {
+        let unguarded = self.grounds.is_none().then(|| "protected files: nobody said which they are".to_owned());
+        Self::SPEC.lacks.iter().map(|lack| (*lack).to_owned()).chain(unguarded).collect()
     }
 
     async fn handle(&self, input: &Envelope, ctx: &mut Ctx<'_>) -> Result<Vec<Message>, HandleError> {
@@ -164,6 +183,7 @@ impl Agent for Supervisor {
             halt::run(self.shared.clone(), work.clone()),
             lifecycle::run(self.config.plan.clone(), self.config.agents.clone(), self.shared.clone(), work.clone()),
             letters::run(self.shared.clone(), work.clone()),
+            files::run(self.grounds.clone(), self.shared.clone(), work.clone()),
         )?;
         Ok(())
     }

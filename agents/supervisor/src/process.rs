@@ -14,6 +14,8 @@ pub fn main() -> ExitCode {
         let public_keys = file("SWARM_ANCHOR_PUBLIC_KEYS_FILE");
         let config = load(&process.config_dir, plan.as_deref(), key.as_deref(), public_keys.as_deref())
             .map_err(runtime::ConfigFaults)?;
-        Ok(Supervisor::new(config, &process.data_dir))
+        let grounds = std::env::var("SWARM_PROTECTED").ok().map(|text| serde_json::from_str(&text)).transpose();
+        let grounds = grounds.map_err(|error| runtime::ConfigFaults(vec![format!("SWARM_PROTECTED: {error}")]))?;
+        Ok(Supervisor::new(config, &process.data_dir).guarding(grounds))
     })
 }

@@ -15,7 +15,7 @@ use runtime::{CancellationToken, HandleError, Means, Work};
 use serde_json::{Value, json};
 
 use crate::answer::{Refused, ok};
-use crate::{Shared, close, doors, gateway, halt, letters, login, view};
+use crate::{Shared, close, doors, files, gateway, halt, letters, login, view};
 
 /// The subjects answered, each with what it is for.
 pub const SUBJECTS: &[(&str, &str)] = &[
@@ -42,6 +42,11 @@ pub const SUBJECTS: &[(&str, &str)] = &[
     ("swarm.dlq.show", "a dead letter with its message: {\"letter\":\"TRADING_HIGH:17\"}"),
     ("swarm.dlq.redrive", "a signed act that puts a dead message back (made by `swarm dlq redrive`)"),
     ("swarm.dlq.drop", "a signed act that leaves a dead letter dead (made by `swarm dlq drop`)"),
+    ("swarm.files", "the protected files, what was declared of them and what is there"),
+    (
+        "swarm.files.approve",
+        "a signed act that declares another content of a protected file (made by `swarm files approve`)",
+    ),
 ];
 
 /// How long a signal is offered to a stream that has no leader: whoever asks waits 5 s for an answer.
@@ -180,6 +185,8 @@ pub async fn answer(shared: &Shared, work: &impl Means, subject: &str, payload: 
         "swarm.breaker" => breaker(work, payload).await,
         "swarm.agents.release" | "swarm.agents.restart" => agent_act(shared, work, payload).await,
         "swarm.agents" => Ok(Ok(view::agents(shared, work.now().0))),
+        "swarm.files" => Ok(Ok(files::status(shared))),
+        "swarm.files.approve" => files::approve(shared, work, payload).await,
         _ => Ok(Err(Refused::new("UNKNOWN_SUBJECT", "no such service"))),
     };
     json_of(subject, answered)

@@ -79,6 +79,14 @@ impl Means for House {
         uuid::Uuid::nil()
     }
 
+    async fn emit(&self, _: UserId, _: Vec<Message>) -> Result<(), HandleError> {
+        Ok(())
+    }
+
+    async fn pause(&self, ms: u64) {
+        tokio::time::sleep(std::time::Duration::from_millis(ms)).await;
+    }
+
     async fn forward(&self, raw: &Raw, until: Option<UnixMs>) -> Result<Published, BusError> {
         if self.is_mute.load(Ordering::SeqCst) {
             return Err(BusError::PublishUnanswered { subject: raw.subject.clone(), tries: 1 });

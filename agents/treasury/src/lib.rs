@@ -23,8 +23,11 @@ use domain::message::{Envelope, Message, Payload};
 use domain::reject::{Reject, RejectCode};
 use domain::subject::Route;
 use rails::book::Marks;
+use runtime::evidence::Panel;
 use runtime::kill::KillSwitch;
+use runtime::seal::Seal;
 use runtime::{Agent, Ctx, HandleError, Work};
+use store::Unit;
 
 use crate::config::Config;
 use crate::decide::Sight;
@@ -38,6 +41,7 @@ pub struct Treasury {
     config: Config,
     memory: Mutex<Memory>,
     kill: KillSwitch,
+    seal: Option<Seal>,
 }
 
 /// What is kept between messages. All of it can be lost: the tables hold the truth.
@@ -52,7 +56,25 @@ impl Treasury {
     /// Takes the checked configuration and the folder of the kill file.
     #[must_use]
     pub fn new(config: Config, data_dir: &std::path::Path) -> Self {
-        Self { config, memory: Mutex::default(), kill: KillSwitch::new(data_dir) }
+        Self { config, memory: Mutex::default(), kill: KillSwitch::new(data_dir), seal: None }
+    }
+
+    /// And signs nothing that takes new risk while limits, program or approvers are not what a person declared.
+    #[must_use]
+    pub fn sealed(mut self, seal: Option<Seal>) -> Self {
+        self.seal = seal;
+        self
+    }
+
+    /// Whether all of that is as it was declared, asked before an order is judged.
+    async fn is_as_declared(&self, unit: &mut Unit) -> Result<bool, HandleError> {
+        let Some(seal) = &self.seal else { return Ok(true) };
+        let holds = seal.holds(Panel::read(unit).await?.version());
+        if !holds {
+            tracing::error!("limits, program or approvers are not what a person declared: no new risk");
+            metrics::counter!("swarm_seal_broken_total").increment(1);
+        }
+        Ok(holds)
     }
 
     /// Its configuration.
@@ -75,15 +97,18 @@ impl Treasury {
         memory.last_marks.clone_from(marks);
     }
 
-    /// Runs `act` with what treasury sees at `now`.
+    /// Runs `act` with what treasury sees at `now`. What is not as it was declared counts as a kill level that can't be
+    /// read: there is one way to say no to new risk, and it tells nobody what would have to be changed.
     async fn with_sight<T>(
         &self,
         marks: &Marks,
         now: domain::time::UnixMs,
         clock_skew_ms: i64,
+        is_as_declared: bool,
         act: impl AsyncFnOnce(Sight<'_>) -> T,
     ) -> T {
-        let copies = self.kill.copies();
+        let mut copies = self.kill.copies();
+        copies.extend((!is_as_declared).then_some(None));
         let before = self.memory().marks_before_midnight.clone();
         act(Sight { marks, marks_before_midnight: before.as_ref(), kill_copies: &copies, now, clock_skew_ms }).await
     }
@@ -114,6 +139,11 @@ impl Agent for Treasury {
         lacks: &["transfers and reports", "live token verdicts: DEX tokens are refused"],
     };
 
+    fn lacks(&self) -> Vec<String> {
+        let unsealed = self.seal.is_none().then(|| "limits and program are not compared with a declaration".to_owned());
+        Self::SPEC.lacks.iter().map(|lack| (*lack).to_owned()).chain(unsealed).collect()
+    }
+
     async fn handle(&self, input: &Envelope, ctx: &mut Ctx<'_>) -> Result<Vec<Message>, HandleError> {
         let user_id = input.header.user_id;
         let marks = ctx.market.marks();
@@ -123,7 +153,8 @@ impl Agent for Treasury {
             return Ok(Vec::new());
         }
         let unit = ctx.unit()?;
-        self.with_sight(&marks, now, skew, async |sight| match &input.payload {
+        let is_as_declared = self.is_as_declared(unit).await?;
+        self.with_sight(&marks, now, skew, is_as_declared, async |sight| match &input.payload {
             Payload::OrderIntent(intent) => {
                 if intent.user_id != user_id {
                     return Err(Reject::new(RejectCode::WrongUser, "intent and header name different users").into());

@@ -246,7 +246,8 @@ async fn each(
     let now = unit.now().await?;
     let skew = work.now().since_ms(now);
     let marks = work.marks();
-    let done = treasury.with_sight(&marks, now, skew, async |sight| act(&mut unit, sight).await).await;
+    let is_as_declared = treasury.is_as_declared(&mut unit).await?;
+    let done = treasury.with_sight(&marks, now, skew, is_as_declared, async |sight| act(&mut unit, sight).await).await;
     match done {
         Ok(out) => work.commit(unit, user, out).await.map(|()| true),
         Err(error) => {

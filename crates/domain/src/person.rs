@@ -122,6 +122,15 @@ pub enum Act {
         /// The epoch that is in force; another one makes this act void.
         epoch: i64,
     },
+    /// Declare another content of a protected file.
+    ApproveFile {
+        /// Its name in `swarm files status`.
+        file: String,
+        /// SHA-256 of what was declared before; another one makes this act void. Nothing for a new file.
+        from: Option<Sha256Digest>,
+        /// SHA-256 of what is from now on.
+        to: Sha256Digest,
+    },
     /// Reset a latched loss-streak breaker.
     ResetBreaker {
         /// Whose.

@@ -29,6 +29,7 @@ mod process;
 mod pulse;
 mod relay;
 pub mod sandbox;
+pub mod seal;
 pub mod trace;
 pub mod verdict;
 mod vitals;

@@ -224,18 +224,19 @@ fn a_process_that_turned_hostile_changes_no_gate_reads_no_key_of_others_and_ends
         ["data/audit-anchors.jsonl", "data/paper/paper.journal"].iter().all(|file| data.join(file).is_file())
     });
     let before = state(&up, &config);
-    let mut parts: Vec<PlannedAgent> = plan.agents.clone();
-    parts.retain(|agent| !["dexter", "launchpad_governor", "reflector", "jarvis_x"].contains(&agent.name.as_str()));
+    let started = |agent: PlannedAgent| (agent.name, agent.launch.unwrap().env);
+    let mut parts: Vec<(String, BTreeMap<String, String>)> = plan.agents.into_iter().map(started).collect();
+    parts.retain(|(name, _)| !["dexter", "launchpad_governor", "reflector", "jarvis_x"].contains(&name.as_str()));
     // The supervisor's environment is in no file: what its sandbox is made of is.
-    let mut env = parts[0].env.clone();
+    let mut env = parts[0].1.clone();
     env.insert("SWARM_PLAN".to_owned(), data.join("plan.json").display().to_string());
     env.insert("SWARM_NKEY_FILE".to_owned(), data.join("secrets/supervisor.nk").display().to_string());
     env.remove("SWARM_PERMIT_KEY_FILE");
-    parts.push(PlannedAgent { name: "supervisor".to_owned(), env, ..parts[0].clone() });
-    for agent in parts {
+    parts.push(("supervisor".to_owned(), env));
+    for (name, env) in parts {
         play(&Part {
-            name: agent.name,
-            env: agent.env,
+            name,
+            env,
             data: data.clone(),
             config: config.clone(),
             program: program.clone(),

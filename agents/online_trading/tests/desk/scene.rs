@@ -145,7 +145,6 @@ impl Desk {
 
     /// What the canceller does when it is its turn: without a store.
     pub async fn cancel(&self) -> Option<usize> {
-        self.kill.take_wish("online_trading", UnixMs(1));
         self.canceller.look().await
     }
 

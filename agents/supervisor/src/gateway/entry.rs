@@ -111,6 +111,7 @@ pub fn entry_of_act(signed: SignedAct) -> Option<Entry> {
         Act::Revoke { approval_id, digest } => (approval_id, digest, Said::Revoke),
         Act::LinkTelegram { .. }
         | Act::LowerKill { .. }
+        | Act::ApproveFile { .. }
         | Act::ResetBreaker { .. }
         | Act::ReleaseAgent { .. }
         | Act::RestartAgent { .. }

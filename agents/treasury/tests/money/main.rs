@@ -7,4 +7,5 @@ mod decisions;
 mod flatten;
 mod posting;
 mod scene;
+mod sealing;
 mod sweeping;

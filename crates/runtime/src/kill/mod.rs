@@ -89,17 +89,6 @@ impl KillSwitch {
         without_database(last_row, &self.copies()).at_least(wished)
     }
 
-    /// Latches a wish that lies in a file `halt`, so that it holds even when nobody else takes it up.
-    pub fn take_wish(&self, by: &str, now: domain::time::UnixMs) -> Option<Latched> {
-        let level = wished(&self.file)?;
-        let wish = Wish { level, by: by.to_owned(), way: Way::File, reason: "a file `halt`".to_owned() };
-        let (last_row, copies) = (self.last_row(), self.copies());
-        if without_database(last_row, &copies).level() >= level.max(2) {
-            return None;
-        }
-        Some(latch(&self.file, &wish, last_row, &copies, now))
-    }
-
     /// The row that was read last.
     #[must_use]
     pub fn last_row(&self) -> Option<KillCopy> {

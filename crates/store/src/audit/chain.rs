@@ -187,3 +187,11 @@ pub async fn hash_at(unit: &mut Unit, chain: Chain, seq: i64) -> Result<Option<S
 pub async fn hashes_at(unit: &mut Unit, rows: &[(Chain, i64)]) -> Result<Vec<Option<Sha256Digest>>, StoreError> {
     unit.records().hashes_at(rows).await
 }
+
+/// Rows of a chain after the row `after`, oldest first, so many at most.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn rows_after(unit: &mut Unit, chain: Chain, after: i64, limit: i64) -> Result<Vec<AuditRow>, StoreError> {
+    unit.records().audit_rows(chain, after, limit).await
+}

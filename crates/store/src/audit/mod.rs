@@ -11,7 +11,7 @@ mod verify;
 pub use anchor::{Anchors, KeyId, Keys, SignedHead, UnparsableAnchor, sign_head};
 pub use chain::{
     AuditHead, AuditRow, Chain, ChainHead, MovedHeads, append, append_governance, hash_at, hashes_at, heads_after,
-    moved_heads,
+    moved_heads, rows_after,
 };
 pub use explain::explain;
 pub use verify::{Bad, ChainReport, Report, verify, verify_unit};

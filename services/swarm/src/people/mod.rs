@@ -11,7 +11,7 @@ pub mod drill;
 mod halt;
 mod text;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -102,6 +102,9 @@ pub enum Command {
     /// Dead letters: messages that nobody could handle.
     #[command(subcommand)]
     Dlq(DlqCommand),
+    /// The protected files: limits, program, configuration.
+    #[command(subcommand)]
+    Files(FilesCommand),
     /// The audit chain.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -171,6 +174,25 @@ pub enum WebCommand {
     /// Print a new secret for your authenticator, this once; an earlier one is worth nothing from then on. Needs the data
     /// folder of `swarm up`.
     Enroll,
+}
+
+/// Commands about the protected files.
+#[derive(Debug, Clone, Subcommand)]
+pub enum FilesCommand {
+    /// What was declared of each, and whether it is still that.
+    Status,
+    /// Declare another content of a file of the configuration; signs with your key. Limits, people and program change only
+    /// while the swarm is stopped.
+    Approve {
+        /// Its name in `swarm files status`.
+        file: String,
+        /// A file with the new content, to be put in place within 10 minutes. When absent: what lies there now.
+        #[arg(long, value_name = "FILE")]
+        with: Option<PathBuf>,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+    },
 }
 
 /// Commands about the breaker.
@@ -330,6 +352,10 @@ pub async fn perform(connection: &Connection, files: &Files, command: &Command) 
         Command::Agents { command: None } => connection.request("swarm.agents", &Value::Null).await,
         Command::Agents { command: Some(command) } => agent(connection, files, command).await,
         Command::Dlq(command) => dlq::perform(connection, files, command).await,
+        Command::Files(FilesCommand::Status) => connection.request("swarm.files", &Value::Null).await,
+        Command::Files(FilesCommand::Approve { file, with, reason }) => {
+            approve_file(connection, files, file, with.as_deref(), reason).await
+        }
         Command::Audit(_) => Err(PeopleError::Usage("audit is answered without the swarm".to_owned())),
     }
 }
@@ -474,6 +500,38 @@ async fn agent(connection: &Connection, files: &Files, command: &AgentsCommand) 
             act(connection, files, "swarm.agents.restart", what, reason).await
         }
     }
+}
+
+async fn approve_file(
+    connection: &Connection,
+    files: &Files,
+    file: &str,
+    with: Option<&Path>,
+    reason: &str,
+) -> Result<Value, PeopleError> {
+    let listed = connection.request("swarm.files", &Value::Null).await?;
+    let row = listed["files"].as_array().into_iter().flatten().find(|row| row["file"] == file).cloned();
+    let row = row.unwrap_or_default();
+    let digest = |field: &str| row[field].as_str().and_then(Sha256Digest::parse);
+    let to = match with {
+        Some(with) => {
+            let read = runtime::seal::digest_of(with);
+            Some(read.map_err(|error| PeopleError::Usage(format!("{}: {error}", with.display())))?)
+        }
+        None => digest("found"),
+    };
+    let Some(to) = to else {
+        let detail = "no such file is there to be approved; `swarm files status` lists them";
+        return Ok(json!({ "ok": false, "code": "UNKNOWN_FILE", "detail": detail }));
+    };
+    let what = Act::ApproveFile { file: file.to_owned(), from: digest("declared"), to };
+    let mut answer = act(connection, files, "swarm.files.approve", what, reason).await?;
+    if let (Some(fields), Some(with)) =
+        (answer.as_object_mut().filter(|fields| fields.get("ok") == Some(&json!(true))), with)
+    {
+        fields.insert("put_in_place".to_owned(), json!([with.display().to_string(), row["path"]]));
+    }
+    Ok(answer)
 }
 
 pub(crate) async fn act(

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{AgentsCommand, AuditCommand, Command, DlqCommand};
+use super::{AgentsCommand, AuditCommand, Command, DlqCommand, FilesCommand};
 
 /// The text of an answer; a no is its code and what to do about it.
 pub fn render(command: &Command, answer: &Value) -> String {
@@ -73,6 +73,13 @@ pub fn render(command: &Command, answer: &Value) -> String {
             line(&mut out, &format!("{agent} drains and is started anew"));
         }
         Command::Dlq(command) => dlq(&mut out, command, answer),
+        Command::Files(FilesCommand::Status) => files(&mut out, answer),
+        Command::Files(FilesCommand::Approve { .. }) => {
+            line(&mut out, &format!("{} may be {} from now on", word(&answer["file"]), word(&answer["to"])));
+            if let [with, place] = rows(&answer["put_in_place"]) {
+                line(&mut out, &format!("put it in place within 10 minutes: cp {} {}", word(with), word(place)));
+            }
+        }
         Command::Audit(AuditCommand::Verify) => verify(&mut out, answer),
         Command::Audit(AuditCommand::Explain { .. }) => {
             line(&mut out, &serde_json::to_string_pretty(&answer["chain"]).unwrap_or_default());
@@ -122,6 +129,9 @@ fn status(out: &mut String, answer: &Value) {
             &format!("dead letters {}  oldest {} s: `swarm dlq list`", letters["open"], word(&letters["oldest_s"])),
         );
     }
+    if answer["kill"]["level"] != 0 {
+        line(out, &format!("level raised by {}: {}", word(&answer["kill"]["by"]), word(&answer["kill"]["reason"])));
+    }
     for row in rows(&answer["market"]) {
         line(
             out,
@@ -145,6 +155,23 @@ fn status(out: &mut String, answer: &Value) {
 }
 
 /// One line a process; what is not well about it on lines of its own.
+fn files(out: &mut String, answer: &Value) {
+    if answer["is_declared"] != true {
+        line(out, "not looked at yet; ask again in some seconds");
+    }
+    for row in rows(&answer["files"]) {
+        let state = match (&row["as_declared"], &row["found"]) {
+            (Value::Bool(true), _) => "as declared".to_owned(),
+            (_, Value::Null) => "NOT THERE".to_owned(),
+            (_, found) => format!("CHANGED: declared {}, found {}", word(&row["declared"]), word(found)),
+        };
+        let _ = writeln!(out, "{:<24} {:<12} {state}", word(&row["file"]), word(&row["class"]));
+    }
+    if answer["approvers_as_declared"] == false {
+        line(out, "approvers                untouchable  CHANGED: put them back, or start the swarm again");
+    }
+}
+
 fn agents(out: &mut String, answer: &Value) {
     let _ = writeln!(
         out,

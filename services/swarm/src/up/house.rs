@@ -7,6 +7,7 @@ use bus::permissions::{NatsUser, inbox_prefix, permissions_of, permissions_of_ad
 use bus::{Bus, BusConfig};
 use domain::agent::AgentSpec;
 use runtime::kill;
+use runtime::seal::{Grounds, Seal};
 use servers::{
     Durability, LlamaOptions, LlamaServer, NatsCluster, NodeOptions, PostgresOptions, PostgresServer, Programs,
     StablePorts, ValkeyServer,
@@ -17,7 +18,7 @@ use store::migrate::RoleSpec;
 use supervisor::lifecycle::{Launch, Plan, PlannedAgent, Settings, settings};
 
 use super::people::{self, Person};
-use super::{UpArgs, UpError, nats, valkey};
+use super::{UpArgs, UpError, declare, nats, valkey};
 use crate::keys::{Ed25519File, Keys, write_private};
 use crate::people::Files;
 use crate::{processes, specs};
@@ -67,7 +68,8 @@ impl House {
     /// Starts the servers and makes everything be as the code says.
     pub(super) async fn open(args: &UpArgs, data_dir: &Path) -> Result<Self, UpError> {
         let config_dir = args.config_dir.canonicalize().map_err(|error| UpError::file(&args.config_dir, error))?;
-        let people = people::load(&args.people.clone().unwrap_or_else(|| config_dir.join("people.toml")))?;
+        let people_file = args.people.clone().unwrap_or_else(|| config_dir.join("people.toml"));
+        let people = people::load(&people_file)?;
         warn_of_strategies_without_account(&config_dir, &people);
         for folder in ["log", "run", "data"] {
             let folder = data_dir.join(folder);
@@ -95,14 +97,29 @@ impl House {
         if let Some(model) = &mut model {
             model.wait_until_ready()?;
         }
-        let supervisor = plan(
+        let admin = postgres.admin_url(DATABASE);
+        let seal = declare::seal(&admin, &config_dir).await?;
+        let mut supervisor = plan(
             args,
             data_dir,
             &config_dir,
             Running { nats: &nats, postgres: &postgres, valkey: &valkey, model: model.as_ref() },
             &keys,
             &secrets,
+            &seal,
         )?;
+        let programs = supervisor.program.parent().unwrap_or(data_dir);
+        let untouchable = declare::untouchable(
+            processes().map(|spec| (spec.name.to_owned(), programs.join(spec.name))),
+            data_dir.join("plan.json"),
+            &people_file,
+            [&secrets.permit.public_file, &secrets.anchor.public_file],
+        )?;
+        let grounds = Grounds { config_dir: config_dir.clone(), untouchable };
+        for name in declare::declare(&admin, &grounds).await? {
+            eprintln!("{name} is not what it was at the start before; that is in the governance chain");
+        }
+        supervisor.env.insert("SWARM_PROTECTED".to_owned(), as_json(&grounds, &config_dir)?);
         let agents = processes().map(|spec| spec.name.to_owned()).collect();
         Ok(Self { nats, postgres, valkey, model, files, supervisor, agents, data_dir: data_dir.to_owned(), starts })
     }
@@ -386,6 +403,10 @@ fn read_agents(config_dir: &Path) -> Result<Settings, UpError> {
     Settings::parse(&text, &names).map_err(|faults| UpError::file(&file, faults.join("; ")))
 }
 
+fn as_json(value: &impl serde::Serialize, about: &Path) -> Result<String, UpError> {
+    serde_json::to_string(value).map_err(|error| UpError::file(about, error))
+}
+
 fn plan(
     args: &UpArgs,
     data_dir: &Path,
@@ -393,6 +414,7 @@ fn plan(
     Running { nats, postgres, valkey, model }: Running<'_>,
     keys: &Keys,
     secrets: &Secrets,
+    seal: &Seal,
 ) -> Result<Launch, UpError> {
     let run_dir = data_dir.join("run");
     let programs = args.programs.clone().map_or_else(|| write_programs(data_dir), Ok)?;
@@ -422,6 +444,7 @@ fn plan(
         match spec.name {
             "treasury" => {
                 env.insert("SWARM_PERMIT_KEY_FILE".to_owned(), text(&secrets.permit.private_file));
+                env.insert("SWARM_SEAL".to_owned(), as_json(seal, config_dir)?);
             }
             "online_trading" => {
                 env.insert("SWARM_PERMIT_PUBLIC_KEYS_FILE".to_owned(), text(&secrets.permit.public_file));

@@ -3,6 +3,7 @@
 //! It starts NATS, PostgreSQL and Valkey, brings schema, roles, streams and rights up to what the code says, then starts the
 //! supervisor, which starts the agents. A second `swarm up` on the same folder goes on with the same ledger.
 
+mod declare;
 mod house;
 pub(crate) mod nats;
 pub mod people;
