@@ -137,11 +137,13 @@ impl Agent for Supervisor {
     };
 
     /// It starts the others, so it may do what each of them may before it gives up the rest; it writes the kill level and the
-    /// anchors; and it must be able to end a process that an earlier supervisor started.
+    /// anchors, and reads what it guards; and it must be able to end a process that an earlier supervisor started.
     fn reach(vars: &BTreeMap<String, String>) -> Reach {
         let plan = vars.get("SWARM_PLAN").and_then(|file| std::fs::read_to_string(file).ok());
         let plan = plan.and_then(|text| serde_json::from_str::<lifecycle::Plan>(&text).ok());
-        let own = Reach::usual(vars).keeping(vars, "").signalling_anybody();
+        let grounds = vars.get("SWARM_PROTECTED").and_then(|text| serde_json::from_str::<Grounds>(text).ok());
+        let guarded = grounds.into_iter().flat_map(|grounds| grounds.untouchable.into_values());
+        let own = Reach::usual(vars).keeping(vars, "").reading(guarded).signalling_anybody();
         let agents = plan.into_iter().flat_map(|plan| plan.agents).filter_map(|agent| agent.launch);
         agents.fold(own, |reach, launch| reach.starting(&launch.program, &launch.env, &launch.log))
     }

@@ -73,6 +73,13 @@ impl Reach {
         self
     }
 
+    /// And reads these, as they are when it begins.
+    #[must_use]
+    pub fn reading(mut self, files: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.read.extend(files);
+        self
+    }
+
     /// And starts a process: so it may do whatever that one may with its environment `vars` before it restricts itself. What
     /// another program than this one would read and start before that, nobody knows: then it is all of the machine, to be
     /// read and not to be changed.

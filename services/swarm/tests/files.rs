@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bus::{Bus, BusConfig};
-use common::{Up, send, wait_until_gone};
+use common::{Up, send, up_command, wait_until_gone};
 use domain::canonical::Sha256Digest;
 use domain::person::{Act, PersonAct};
 use domain::subject::{Route, Stream};
@@ -38,7 +38,12 @@ impl Scene {
             std::fs::copy(file.path(), config.join(file.file_name())).unwrap();
         }
         change(&config, "strategies.toml", "enabled = true", "enabled = false");
-        let up = Up::start_with(&data, &config);
+        // Not beside the others: what lies elsewhere is guarded too.
+        let people = data.join("who.toml");
+        std::fs::copy(config.join("people.toml"), &people).unwrap();
+        let mut command = up_command(&data, &config);
+        command.arg("--people").arg(&people);
+        let up = Up::of(&data, command);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let scene = Self { up, data, config, runtime };
         wait_until_blocking(BOUND, "a first look at the files", || {
@@ -53,6 +58,13 @@ impl Scene {
 
     fn kill(&self) -> Value {
         self.ask(&["status"])["kill"].clone()
+    }
+
+    /// Files that are not as declared.
+    fn wrong(&self) -> Vec<Value> {
+        let status = self.ask(&["files", "status"]);
+        let wrong = status["files"].as_array().unwrap().iter().filter(|row| row["as_declared"] == false);
+        wrong.map(|row| row["file"].clone()).collect()
     }
 
     fn wait_for_level(&self, level: u8) {
@@ -157,6 +169,7 @@ fn assert_tells_no_lever(refusal: &Value, scene: &Scene) {
 fn limits_changed_while_the_swarm_runs_stop_new_risk_until_they_are_back_and_a_person_resumes() {
     let scene = Scene::new();
     assert_eq!((scene.kill()["level"].as_u64(), scene.buy()["outcome"].as_str()), (Some(0), Some("permitted")));
+    assert_eq!(scene.wrong(), Vec::<Value>::new());
     let limits = std::fs::read(scene.config.join("limits.toml")).unwrap();
     change(&scene.config, "limits.toml", "position_usd = \"10000\"", "position_usd = \"90000\"");
     // Treasury looks for itself: not even an order of this moment passes.
@@ -176,9 +189,7 @@ fn limits_changed_while_the_swarm_runs_stop_new_risk_until_they_are_back_and_a_p
     assert_eq!((changed[0]["file"].as_str(), changed[0]["class"].as_str()), (Some("limits.toml"), Some("untouchable")));
     assert!(changed[0]["declared"] != changed[0]["found"] && changed[0]["path"].is_string(), "{changed:?}");
     assert!(scene.governance("protected_file_touched").iter().any(|row| row["file"] == "limits.toml"));
-    let status = scene.ask(&["files", "status"]);
-    let wrong = status["files"].as_array().unwrap().iter().filter(|row| row["as_declared"] == false);
-    assert_eq!(wrong.map(|row| row["file"].clone()).collect::<Vec<_>>(), ["limits.toml"]);
+    assert_eq!(scene.wrong(), ["limits.toml"]);
 
     // Whoever resumes without looking is back where they were.
     let epoch = kill["epoch"].as_i64().unwrap();

@@ -6,7 +6,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -25,6 +25,15 @@ use testkit::wait::wait_until_blocking;
 
 /// Names the process that a child of this test plays, and the file with what it needs to know.
 const HOSTILE: &str = "HOSTILE_CHILD";
+
+/// What a person started, and what that starts besides processes of ours.
+const SERVERS: [&str; 4] = ["swarm up", "nats-server", "postgres", "valkey"];
+
+/// Whoever enters a sandbox gives new privileges up first; the kernel shows nothing else of it.
+fn is_restricted(pid: u32) -> bool {
+    let told = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    told.lines().any(|line| line.split_whitespace().eq(["NoNewPrivs:", "1"]))
+}
 
 fn reach_of(name: &str, vars: &BTreeMap<String, String>) -> Reach {
     match name {
@@ -250,6 +259,29 @@ fn a_process_that_turned_hostile_changes_no_gate_reads_no_key_of_others_and_ends
 }
 
 #[test]
+fn behind_wrappers_processes_are_in_the_same_sandboxes() {
+    let (data, folder) = (fresh_folder("sandbox"), fresh_folder("sandbox-wrappers"));
+    for spec in swarm::processes() {
+        let (real, wrapper) = (folder.join(format!("real/{}", spec.name)), folder.join(spec.name));
+        std::fs::create_dir_all(folder.join("real")).unwrap();
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_swarm"), &real).unwrap();
+        std::fs::write(&wrapper, format!("#!/bin/sh\nexport WRAPPED=1\nexec '{}'\n", real.display())).unwrap();
+        std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = common::up_command(&data, &common::config());
+    command.arg("--programs").arg(&folder);
+    let up = Up::of(&data, command);
+    assert_eq!(up.ask(&["signal", "BUY", "BTCUSDT", "--notional-usd", "20"])["ok"], true);
+    wait_until_blocking(Duration::from_secs(30), "a fill", || up.ask(&["positions"])["fills"].as_u64() > Some(0));
+    for (name, pid) in up.processes() {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+        let is_wrapped = String::from_utf8_lossy(&environment).contains("WRAPPED=1");
+        assert_eq!(is_restricted(pid), is_wrapped, "{name}");
+        assert_eq!(is_wrapped, !SERVERS.contains(&name.as_str()), "{name}");
+    }
+}
+
+#[test]
 fn every_process_of_a_swarm_is_in_a_sandbox_and_servers_are_not() {
     let up = Up::start(&fresh_folder("sandbox"));
     let status = up.ask(&["status"]);
@@ -261,14 +293,8 @@ fn every_process_of_a_swarm_is_in_a_sandbox_and_servers_are_not() {
         .filter(|lack| lack.contains("sandbox"))
         .collect();
     assert_eq!(lacks, BTreeSet::new(), "a machine that enforces less says so");
-    let is_restricted = |pid: u32| {
-        let told = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        // Whoever enters a sandbox gives this up first; the kernel shows nothing else of it.
-        told.lines().any(|line| line.split_whitespace().eq(["NoNewPrivs:", "1"]))
-    };
-    let servers = ["swarm up", "nats-server", "postgres", "valkey"];
     for (name, pid) in up.processes() {
-        assert_eq!(is_restricted(pid), !servers.contains(&name.as_str()), "{name}");
+        assert_eq!(is_restricted(pid), !SERVERS.contains(&name.as_str()), "{name}");
     }
     assert_eq!(pid_of(&status["supervisor_pid"]), up.processes()["supervisor"]);
 }

@@ -54,7 +54,7 @@ impl Up {
         Self::of(data, up_command(data, config))
     }
 
-    fn of(data: &Path, mut command: Command) -> Self {
+    pub fn of(data: &Path, mut command: Command) -> Self {
         let (ready_file, log) = (data.join("ready.json"), data.join("up.log"));
         let _ = std::fs::remove_file(&ready_file);
         let output = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
