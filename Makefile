@@ -70,7 +70,7 @@ sim: tools ## The whole swarm in memory, SEEDS worlds from SEED on, each step ch
 	@$(CARGO) build --release --locked -p sim
 	@exec $(or $(CARGO_TARGET_DIR),target)/release/sim --seed $(SEED) --seeds $(SEEDS) $(if $(findstring --trace,$(ARGS)),,--faults) $(ARGS)
 
-prove: venv llm-clients model release $(if $(filter main-job approvals router,$(WHAT)),,cargo-mutants fuzzer) $(if $(filter main-job proof,$(WHAT)),,built-tests) ## Check what the product claims: WHAT=main-job, WHAT=approvals, WHAT=router, WHAT=proof or all
+prove: venv llm-clients model release $(if $(filter main-job approvals router self-healing,$(WHAT)),,cargo-mutants fuzzer) $(if $(filter main-job proof,$(WHAT)),,built-tests) ## Check what the product claims: WHAT=main-job, WHAT=approvals, WHAT=router, WHAT=self-healing, WHAT=proof or all
 	@exec $(SWARM) prove $(WHAT) $(ARGS)
 
 chaos: venv release ## Kill, stop and cut off processes at random while signals flow: ARGS="--kills 200 --seed 7" or ARGS=--cluster

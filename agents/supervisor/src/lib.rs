@@ -133,7 +133,7 @@ impl Agent for Supervisor {
         asks: &[],
         administers_streams: true,
         limits: USUAL_LIMITS,
-        lacks: &["stopping the agents at kill level 4"],
+        lacks: &[],
     };
 
     /// It starts the others, so it may do what each of them may before it gives up the rest; it writes the kill level and the
@@ -143,7 +143,8 @@ impl Agent for Supervisor {
         let plan = plan.and_then(|text| serde_json::from_str::<lifecycle::Plan>(&text).ok());
         let grounds = vars.get("SWARM_PROTECTED").and_then(|text| serde_json::from_str::<Grounds>(text).ok());
         let guarded = grounds.into_iter().flat_map(|grounds| grounds.untouchable.into_values());
-        let own = Reach::usual(vars).keeping(vars, "").reading(guarded).signalling_anybody();
+        let cgroup = lifecycle::cgroup::own_folder().ok().filter(|folder| folder.join("memory.high").is_file());
+        let own = Reach::usual(vars).keeping(vars, "").reading(guarded).writing(cgroup).signalling_anybody();
         let agents = plan.into_iter().flat_map(|plan| plan.agents).filter_map(|agent| agent.launch);
         agents.fold(own, |reach, launch| reach.starting(&launch.program, &launch.env, &launch.log))
     }

@@ -99,6 +99,13 @@ impl Reach {
         self
     }
 
+    /// And writes below these folders.
+    #[must_use]
+    pub fn writing(mut self, folders: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.write.extend(folders);
+        self
+    }
+
     /// And signals any process of its user: one that an earlier process started is in no sandbox of this one.
     #[must_use]
     pub const fn signalling_anybody(mut self) -> Self {

@@ -114,7 +114,10 @@ fn a_drill_by_each_way_cancels_every_order_prints_its_times_and_resumes() {
             assert!((0..10_000).contains(&ms), "{by} {time}: {ms}");
         }
         assert_eq!(up.ask(&["status"])["kill"]["level"], 0, "{by}");
-        println!("{by}: {answer}");
+        println!(
+            "figure: drill by {by}: last of {} cancels {} ms after the press",
+            answer["orders"], answer["press_to_last_cancel_ms"]
+        );
     }
     assert_eq!(up.ask(&["audit", "verify"])["verdict"], "valid");
 }

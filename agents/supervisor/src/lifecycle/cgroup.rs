@@ -21,11 +21,7 @@ impl Cgroups {
     /// # Errors
     /// Why not.
     pub fn find() -> Result<Self, String> {
-        let text = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
-        let mount = mount_point(&text("/proc/self/mounts")?).ok_or("no cgroup v2 is mounted")?;
-        let groups = text("/proc/self/cgroup")?;
-        let own = own_path(&groups).ok_or("this process is in no cgroup v2")?;
-        Self::at(&mount.join(own.trim_start_matches('/')))
+        Self::at(&own_folder()?)
     }
 
     /// Readies a folder: controllers on, and the processes in it moved down, because only leaves may hold any.
@@ -76,6 +72,18 @@ impl Cgroups {
         let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
     }
+}
+
+/// The folder of our own cgroup v2.
+///
+/// # Errors
+/// Why there is none.
+pub fn own_folder() -> Result<PathBuf, String> {
+    let text = |path: &str| std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
+    let mount = mount_point(&text("/proc/self/mounts")?).ok_or("no cgroup v2 is mounted")?;
+    let groups = text("/proc/self/cgroup")?;
+    let own = own_path(&groups).ok_or("this process is in no cgroup v2")?;
+    Ok(mount.join(own.trim_start_matches('/')))
 }
 
 fn make(folder: &Path) -> io::Result<()> {

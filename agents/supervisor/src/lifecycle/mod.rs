@@ -36,7 +36,7 @@ pub use registry::{DEAF_AFTER, Registry, STARTING_FOR, STUCK_AFTER};
 pub use settings::Settings;
 
 use crate::services::nobody;
-use crate::{NAME, Shared};
+use crate::{NAME, Shared, in_flight};
 use cgroup::Cgroups;
 use ledger::Why;
 use slot::{Slot, Stage, Turn, alert};
@@ -53,6 +53,8 @@ const CALM_EVERY: Duration = Duration::from_secs(1);
 const TELL_WITHIN: Duration = Duration::from_secs(1);
 /// How often it is asked whether a process is due, and whether that would disturb anybody.
 const PLAN_EVERY: Duration = Duration::from_secs(10);
+/// How long the desk has, at kill level 4, to take open orders back before everybody is stopped.
+const CANCEL_FIRST: Duration = Duration::from_secs(5);
 /// How long everybody but the money agents gets to drain, and then those.
 const DRAIN_OTHERS: Duration = Duration::from_secs(5);
 const DRAIN_MONEY: Duration = Duration::from_secs(4);
@@ -115,6 +117,18 @@ struct House<'a> {
 impl House<'_> {
     const fn store_since(&self) -> Option<Instant> {
         self.store_since
+    }
+
+    /// What a process had in hand is delivered again at once, and not after the ack wait.
+    fn give_back(&self, name: &str, in_hand: Vec<String>) {
+        if in_hand.is_empty() {
+            return;
+        }
+        let (bus, name) = (self.work.bus.clone(), name.to_owned());
+        tokio::spawn(async move {
+            let released = tokio::time::timeout(TELL_WITHIN, in_flight::release(&bus, &name, &in_hand)).await;
+            tracing::info!(process = name, in_hand = in_hand.len(), released = released.unwrap_or(0), "handed back");
+        });
     }
 
     fn failed(&self, name: &str) {
@@ -222,13 +236,15 @@ async fn watch(
         .map_err(|error| HandleError::Fatal(format!("no signal of dead children: {error}")))?;
     let mut ticks = runtime::grid(CALM_EVERY);
     let mut overseer = Overseer::new(settings);
+    let mut halted = Halted::default();
     let is_resumed = std::env::var_os("SWARM_RESUMED").is_some();
     loop {
         house.look_at_store(Instant::now());
         if !house.may_count {
             house.may_count = declare(house, &start, is_resumed).await;
         }
-        let turn = Turn { now: Instant::now(), all_stop: false };
+        let turn =
+            Turn { now: Instant::now(), all_stop: halted.all_stop(*house.shared.level.borrow(), Instant::now()) };
         overseer.look(house, slots, turn).await;
         for slot in slots.iter_mut() {
             match slot.turn(house, turn).await {
@@ -245,6 +261,24 @@ async fn watch(
             _ = ticks.tick() => {}
             () = tokio::time::sleep(LOOK_EVERY), if !is_calm => {}
         }
+    }
+}
+
+/// Since when the kill level is 4.
+#[derive(Debug, Clone, Copy, Default)]
+struct Halted {
+    since: Option<Instant>,
+    has_looked: bool,
+}
+
+impl Halted {
+    /// Whether everybody is to be stopped: a while after the level came to 4, in which the desk takes open orders back. When it
+    /// was 4 before we began, at once: nobody is started to be stopped.
+    fn all_stop(&mut self, level: u8, now: Instant) -> bool {
+        let was_before = !std::mem::replace(&mut self.has_looked, true) && level >= 4;
+        let began = if was_before { now.checked_sub(CANCEL_FIRST).unwrap_or(now) } else { now };
+        self.since = (level >= 4).then(|| self.since.unwrap_or(began));
+        self.since.is_some_and(|since| now.duration_since(since) >= CANCEL_FIRST)
     }
 }
 
@@ -392,5 +426,20 @@ async fn end_all(run_dir: &Path, slots: &mut [&mut Slot], within: Duration) {
         tracing::error!(process = name, "did not drain in time; killed");
         process.kill();
         Process::forget(run_dir, &name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_level_4_everybody_is_stopped_after_the_orders_were_taken_back() {
+        let start = Instant::now();
+        let mut halted = Halted::default();
+        let mut look = |level, seconds| halted.all_stop(level, start + Duration::from_secs(seconds));
+        assert_eq!([look(3, 0), look(4, 1), look(4, 5), look(4, 6)], [false, false, false, true]);
+        assert_eq!([look(0, 7), look(4, 8), look(4, 12), look(4, 13)], [false, false, false, true]);
+        assert!(Halted::default().all_stop(4, start + CANCEL_FIRST), "it was 4 before we began");
     }
 }

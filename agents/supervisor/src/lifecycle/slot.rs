@@ -18,7 +18,7 @@ use super::settings::AgentSettings;
 use super::usage::{self, Appetite, CpuShare, TooMuch};
 use super::windows::{self, End};
 use super::{House, Launch, PlannedAgent, tell};
-use crate::NAME;
+use crate::{NAME, in_flight};
 
 /// How long a process that was asked to end may take before it is killed: longer than its own drain.
 pub(super) const DRAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -28,6 +28,8 @@ const NOT_STARTED_PAUSE: Duration = Duration::from_secs(5);
 const AFTER_FOR: Duration = Duration::from_secs(30);
 /// How often a process that is held, or must end, is told so again.
 const TOLD_EVERY: Duration = Duration::from_secs(2);
+/// How often a person is told what waits for an agent that stays down.
+const WAITING_EVERY: Duration = Duration::from_secs(60);
 /// How often slow changes are looked at.
 const DRIFT_EVERY: Duration = Duration::from_secs(60);
 /// How often memory and time on a core are.
@@ -58,6 +60,7 @@ pub(super) struct Slot {
     kills: u64,
     is_told_sick: bool,
     is_settled: bool,
+    waiting_told_at: Option<Instant>,
 }
 
 /// What there is of it.
@@ -128,6 +131,7 @@ impl Slot {
             kills: 0,
             is_told_sick: false,
             is_settled: false,
+            waiting_told_at: None,
         }
     }
 
@@ -161,6 +165,7 @@ impl Slot {
             Stage::External { .. } => self.follow(house, turn).await,
         }
         self.count(house).await?;
+        self.tell_of_waiting(house, turn.now).await;
         if matches!(self.stage, Stage::Down) {
             self.start_if_may(house, turn).await?;
         }
@@ -263,7 +268,7 @@ impl Slot {
         let (Stage::Running(process) | Stage::Ending { process, .. }) = stage else { return };
         let cause = why.as_ref().map_or("stopped", |why| &why.cause);
         tracing::warn!(process = self.name(), cause, "ended");
-        house.shared.registry.ended(self.name(), cause);
+        house.give_back(self.name(), house.shared.registry.ended(self.name(), cause));
         match why {
             Some(why) => {
                 if why.kind != RestartKind::Recycle && why.kind != RestartKind::Config {
@@ -304,6 +309,7 @@ impl Slot {
                 ended.why.cause
             );
             alert(house, format!("quarantined:{name}"), Severity::Critical, text).await;
+            self.waiting_told_at = None;
         }
         Ok(())
     }
@@ -343,6 +349,23 @@ impl Slot {
         self.waits_since = None;
         self.start(house, &launch);
         Ok(())
+    }
+
+    /// Tells a person what waits for it while it stays down, and again every while.
+    async fn tell_of_waiting(&mut self, house: &House<'_>, now: Instant) {
+        let is_down = matches!(self.quarantined, Some(Some(_)));
+        if !is_down || self.waiting_told_at.is_some_and(|at| now.duration_since(at) < WAITING_EVERY) {
+            return;
+        }
+        match in_flight::waiting(&house.work.bus, self.name()).await {
+            Ok(waiting) => {
+                self.waiting_told_at = Some(now);
+                if let Some(told) = in_flight::alert(self.name(), "quarantined", &waiting) {
+                    alert(house, told.name, told.severity, told.text).await;
+                }
+            }
+            Err(error) => tracing::warn!(%error, process = self.name(), "nobody knows yet what waits for it"),
+        }
     }
 
     fn start(&mut self, house: &House<'_>, launch: &Launch) {

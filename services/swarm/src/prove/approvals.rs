@@ -103,7 +103,8 @@ mod tests {
     #[test]
     fn every_claim_names_a_test_binary_that_is_there() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        for part in tests(&CLAIMS).into_iter().chain(tests(&super::super::router::CLAIMS)) {
+        let of_healing = tests(&super::super::healing::CLAIMS).into_iter().chain(tests(&super::super::healing::TRIES));
+        for part in tests(&CLAIMS).into_iter().chain(tests(&super::super::router::CLAIMS)).chain(of_healing) {
             let (package, binary) = (&part.arguments[3], &part.arguments[5]);
             let rooms = ["agents", "crates", "services", "proofs"].map(|room| format!("{room}/{package}"));
             let folders: Vec<_> = rooms.iter().map(String::as_str).chain(["tests"]).collect();

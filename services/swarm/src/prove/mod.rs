@@ -4,6 +4,7 @@
 //! It starts real swarms in a folder of its own (`<data dir>/prove`, emptied first), never in the one that holds a ledger.
 
 mod approvals;
+mod healing;
 mod life;
 mod market;
 mod proof;
@@ -19,12 +20,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 /// What can be proved in this build.
-pub const NAMES: &[&str] = &["main-job", "approvals", "router", "proof"];
+pub const NAMES: &[&str] = &["main-job", "approvals", "router", "self-healing", "proof"];
 
 /// `swarm prove`.
 #[derive(Debug, Clone, Args)]
 pub struct ProveArgs {
-    /// Which claims: main-job, approvals (a human decides), router (language models), or proof (short forms of simulation, chaos, mutants, fuzzing,
+    /// Which claims: main-job, approvals (a human decides), router (language models), self-healing (the supervisor), or proof (short forms of simulation, chaos, mutants, fuzzing,
     /// benchmark); all when absent.
     pub what: Option<String>,
     /// Folder of limits, strategies and the like.
@@ -117,6 +118,9 @@ pub fn command(args: &ProveArgs, data_dir: &Path, json_wanted: bool) -> ExitCode
         let mut parts = if wants("approvals") { approvals::parts(&ground) } else { Vec::new() };
         if wants("router") {
             parts.extend(router::parts(&ground));
+        }
+        if wants("self-healing") {
+            parts.extend(healing::parts(&ground));
         }
         if wants("proof") {
             parts.extend(proof::parts(&ground));

@@ -17,7 +17,7 @@ use super::verdict::{self, Ended, Judge, Told};
 use super::{Doubt, Ground};
 
 /// A part that takes longer hangs: the whole of them takes 10 minutes.
-const WITHIN: Duration = Duration::from_secs(600);
+const WITHIN: Duration = Duration::from_secs(900);
 /// How often it is told that a part still runs.
 const TELL_EVERY: Duration = Duration::from_secs(20);
 /// How long a part may take to end its own children when it is told to stop.

@@ -89,6 +89,61 @@ pub(super) fn tests(name: &'static str, claim: &'static str) -> Judge {
     })
 }
 
+/// The same for tests that print `<name>: <what was tried>: <what came of it>`: a claim for each such line, and one for the
+/// tests themselves.
+pub(super) fn tries(name: &'static str, claim: &'static str) -> Judge {
+    let all = tests(name, claim);
+    Box::new(move |ended| {
+        let mut told = all(ended);
+        let prefix = format!("{name}: ");
+        let lines = ended.text.lines().filter_map(|line| line.strip_prefix(&prefix));
+        let tried: Vec<Told> = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(tried, outcome)| Told::new(name, tried, ended.and_status(Ok(outcome.to_owned()))))
+            .collect();
+        if tried.is_empty() {
+            told.push(Told::new(name, "each try is told", Err("no try was told".to_owned())));
+        }
+        told.extend(tried);
+        told
+    })
+}
+
+/// Fifty processes that break, told by `heal`.
+pub(super) fn heal(ended: &Ended) -> Vec<Told> {
+    let claims = match ended.list("claims") {
+        Ok(claims) if !claims.is_empty() => claims,
+        Ok(_) => return vec![Told::new("heal", "processes break", ended.and_status(Err("no claim".to_owned())))],
+        Err(doubt) => return vec![Told::new("heal", "processes break", ended.and_status(Err(doubt)))],
+    };
+    let word = |claim: &Value, key: &str| claim[key].as_str().unwrap_or("?").to_owned();
+    let mut told: Vec<Told> = claims
+        .iter()
+        .map(|claim| {
+            let found = require(claim["ok"] == Value::Bool(true), word(claim, "figure"));
+            Told::new(&word(claim, "name"), &word(claim, "claim"), found)
+        })
+        .collect();
+    if ended.status != Some(0) && told.iter().all(|told| told.outcome.is_ok()) {
+        told.push(Told::new("heal", "processes break", ended.and_status(Err("it says so itself".to_owned()))));
+    }
+    told
+}
+
+/// A day of planned restarts while signals flow.
+pub(super) fn soak(ended: &Ended) -> Vec<Told> {
+    let memory = (|| {
+        let checks = ended.list("checks")?;
+        let check = checks.iter().find(|check| check["rule"] == "memory is flat").ok_or("memory was not looked at")?;
+        let wrong = check["wrong"].as_array().map_or(usize::MAX, Vec::len);
+        require(wrong == 0, check["seen"].as_str().unwrap_or("?").to_owned())
+    })();
+    vec![
+        Told::new("soak", "four waves of planned restarts over all agents: no intent lost or doubled", struck(ended)),
+        Told::new("soak-memory", "own memory of supervisor and swarm is flat over it", ended.and_status(memory)),
+    ]
+}
+
 /// The simulation: its seeds, and its deliberate faults.
 pub(super) fn sim(ended: &Ended) -> Vec<Told> {
     let seeds = (|| {
@@ -319,6 +374,26 @@ mod tests {
         told.iter().filter(|told| told.outcome.is_err()).map(|told| told.name.as_str()).collect()
     }
 
+    #[test]
+    fn each_try_and_each_round_is_a_claim() {
+        let text = "test a ... ok\nattack: emptied table: INVALID: row 1 is gone\nattack: a fork: INVALID: two rows 3\ntest result: ok. 2 passed; 0 failed; 0 ignored;";
+        let of = |text: &str, status| {
+            tries("attack", "attacked")(&Ended { status: Some(status), text: text.to_owned(), ..Ended::default() })
+        };
+        let told = of(text, 0);
+        assert_eq!((told.len(), failures(&told).len()), (3, 0));
+        assert_eq!(
+            (told[1].claim.as_str(), told[1].outcome.as_deref()),
+            ("emptied table", Ok("INVALID: row 1 is gone"))
+        );
+        assert_eq!(failures(&of(text, 1)).len(), 3);
+        assert_eq!(failures(&of("test result: ok. 2 passed; 0 failed; 0 ignored;", 0)).len(), 1, "nothing was told");
+        let round = |ok| json!({ "claims": [{ "name": "crash", "claim": "c", "ok": ok, "figure": "f" }] });
+        assert_eq!(failures(&heal(&ended(0, round(true)))), Vec::<&str>::new());
+        assert_eq!(failures(&heal(&ended(1, round(false)))), ["crash"]);
+        assert_eq!(failures(&heal(&ended(1, round(true)))), ["heal"]);
+    }
+
     fn good_sim() -> Value {
         json!({ "seeds": 600, "steps": 9, "seconds": 3.0, "failures": [], "faults": [
             { "fault": "Loose", "caught": true, "first_seed": 4, "seeds_tried": 4 } ] })
@@ -326,7 +401,8 @@ mod tests {
 
     #[test]
     fn without_a_verdict_every_claim_fails() {
-        let judges: [fn(&Ended) -> Vec<Told>; 8] = [sim, chaos, cluster, mutants, fuzz, bench, faults, answers];
+        let judges: [fn(&Ended) -> Vec<Told>; 10] =
+            [sim, chaos, cluster, mutants, fuzz, bench, faults, answers, heal, soak];
         for judge in judges {
             for answer in [Value::Null, json!({}), json!([]), json!("x")] {
                 for status in [Some(0), Some(1), None] {
