@@ -18,7 +18,7 @@ use runtime::{Agent, CancellationToken, ProcessConfig, RunError};
 use serde_json::Value;
 use store::migrate::{RoleSpec, ensure_roles, migrate};
 use supervisor::config::Config;
-use supervisor::lifecycle::{Launch, Plan, PlannedAgent, Settings};
+use supervisor::lifecycle::{Launch, Places, Plan, PlannedAgent, Settings};
 use supervisor::{NAME, Supervisor};
 use testkit::build;
 use testkit::link::Link;
@@ -168,7 +168,9 @@ async fn agents_are_heard_while_the_store_hangs_and_none_is_restarted() {
     let ended = tokio::time::timeout(Duration::from_secs(30), house.task).await;
     ended.expect("drained").unwrap().unwrap();
     wait_for(BOUND, "no process left", || {
-        let left = AGENTS.iter().any(|name| supervisor::lifecycle::is_running(&house.folder, name));
+        let left = AGENTS
+            .iter()
+            .any(|name| supervisor::lifecycle::is_running(&Places::new(&house.folder, &house.folder), name));
         async move { (!left).then_some(()) }
     })
     .await;

@@ -162,7 +162,7 @@ impl House {
     pub async fn process(&self, target: Target, draw: usize) -> Option<Process> {
         let up = self.up.lock().await.pid();
         match target {
-            Target::Agent(name) => process::of_agent(&self.data.join("run"), name),
+            Target::Agent(name) => process::of_agent(&self.data.join("data").join("processes"), name),
             Target::Supervisor => process::child_named(up, "supervisor"),
             Target::Nats | Target::NatsDisk => process::child_named(up, "nats-server"),
             Target::Postgres => process::child_named(up, "postgres"),

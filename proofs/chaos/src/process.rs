@@ -46,8 +46,8 @@ fn stat(pid: u32) -> Option<(char, u64)> {
 
 /// The process an agent runs as, from the supervisor's note of it.
 #[must_use]
-pub fn of_agent(run_dir: &Path, agent: &str) -> Option<Process> {
-    let note: Value = serde_json::from_slice(&std::fs::read(run_dir.join(format!("{agent}.json"))).ok()?).ok()?;
+pub fn of_agent(notes_dir: &Path, agent: &str) -> Option<Process> {
+    let note: Value = serde_json::from_slice(&std::fs::read(notes_dir.join(format!("{agent}.json"))).ok()?).ok()?;
     let process = Process::of(u32::try_from(note["pid"].as_u64()?).ok()?)?;
     (note["start_ticks"].as_u64() == Some(process.start_ticks)).then_some(process)
 }

@@ -300,7 +300,7 @@ pub fn anchors() -> Seeds {
 pub fn small_files() -> Seeds {
     bytes([
         "2 17\n",
-        r#"{"agents":[{"name":"monitor","program":"bin/monitor","env":{"SWARM_NATS_URL":"nats://127.0.0.1:4222"},"log":"log/monitor.log"}],"run_dir":"run"}"#,
+        r#"{"agents":[{"name":"monitor","launch":{"program":"bin/monitor","env":{"SWARM_NATS_URL":"nats://127.0.0.1:4222"},"log":"log/monitor.log"}},{"name":"dexter"}],"run_dir":"run"}"#,
         r#"{"nats_url":"nats://127.0.0.1:4222","nkey_file":"a","person_id":"operator","person_key_file":"b","audit_pg_url_file":"c","anchors_file":"d","anchor_public_keys_file":"e"}"#,
         r#"{"trend:BTCUSDT":{"quantity":"0.5","stop":"59000","bars":3}}"#,
     ])

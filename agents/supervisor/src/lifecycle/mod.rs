@@ -67,7 +67,7 @@ const MONEY: [&str; 2] = ["treasury", "online_trading"];
 pub struct Plan {
     /// The agents, in the order they are started.
     pub agents: Vec<PlannedAgent>,
-    /// Where `<agent>.json` tells of the running process.
+    /// Where each process tells its port and how it ended.
     pub run_dir: PathBuf,
 }
 
@@ -94,15 +94,32 @@ pub struct Launch {
     pub log: PathBuf,
 }
 
-/// Whether the agent that a note in `run_dir` tells of still runs.
+/// Where is kept what outlives a supervisor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// What processes say of themselves; each of them may write there.
+    pub run_dir: PathBuf,
+    /// What we say of them: which process to adopt, and so to kill. Nobody else may write there.
+    pub notes_dir: PathBuf,
+}
+
+impl Places {
+    /// With the notes in the supervisor's own data folder.
+    #[must_use]
+    pub fn new(run_dir: &Path, data_dir: &Path) -> Self {
+        Self { run_dir: run_dir.to_owned(), notes_dir: data_dir.join("processes") }
+    }
+}
+
+/// Whether the agent that a note tells of still runs.
 #[must_use]
-pub fn is_running(run_dir: &Path, name: &str) -> bool {
-    Process::adopt(run_dir, name).is_some()
+pub fn is_running(places: &Places, name: &str) -> bool {
+    Process::adopt(places, name).is_some()
 }
 
 /// Around all agents: what they share at one turn.
 struct House<'a> {
-    run_dir: &'a Path,
+    places: &'a Places,
     shared: &'a Shared,
     work: &'a Work,
     cgroups: Option<Cgroups>,
@@ -157,8 +174,11 @@ pub async fn run(plan: Plan, settings: Settings, shared: Arc<Shared>, work: Work
         Ok(_) => tracing::info!("the kernel keeps the limits of memory and time (cgroup v2)"),
         Err(why) => tracing::info!(why, "memory is looked at every second; the kernel keeps no limits"),
     }
+    let places = Places::new(&plan.run_dir, &work.config.data_dir);
+    std::fs::create_dir_all(&places.notes_dir)
+        .map_err(|error| HandleError::Fatal(format!("{}: {error}", places.notes_dir.display())))?;
     let mut house = House {
-        run_dir: &plan.run_dir,
+        places: &places,
         shared: &shared,
         work: &work,
         cgroups: cgroups.ok(),
@@ -178,7 +198,7 @@ pub async fn run(plan: Plan, settings: Settings, shared: Arc<Shared>, work: Work
         () = work.shutdown.cancelled() => {}
         ended = watch => ended?,
     }
-    drain(&plan.run_dir, &mut slots).await;
+    drain(&places, &mut slots).await;
     Ok(())
 }
 
@@ -395,14 +415,14 @@ async fn is_idle(record: &impl Record) -> Result<bool, HandleError> {
 
 /// Asks everybody to drain, the money agents last; who does not end in time is killed, which loses nothing. What ended so was
 /// asked to, and is not counted.
-async fn drain(run_dir: &Path, slots: &mut [Slot]) {
+async fn drain(places: &Places, slots: &mut [Slot]) {
     let is_money = |slot: &Slot| MONEY.contains(&slot.name());
     let (mut money, mut others): (Vec<&mut Slot>, Vec<&mut Slot>) = slots.iter_mut().partition(|slot| is_money(slot));
-    end_all(run_dir, &mut others, DRAIN_OTHERS).await;
-    end_all(run_dir, &mut money, DRAIN_MONEY).await;
+    end_all(places, &mut others, DRAIN_OTHERS).await;
+    end_all(places, &mut money, DRAIN_MONEY).await;
 }
 
-async fn end_all(run_dir: &Path, slots: &mut [&mut Slot], within: Duration) {
+async fn end_all(places: &Places, slots: &mut [&mut Slot], within: Duration) {
     let mut left: Vec<(String, &mut Process)> = Vec::new();
     for slot in slots.iter_mut() {
         let name = slot.name().to_owned();
@@ -416,7 +436,7 @@ async fn end_all(run_dir: &Path, slots: &mut [&mut Slot], within: Duration) {
         left.retain_mut(|(name, process)| {
             let is_over = process.ended().is_some();
             if is_over {
-                Process::forget(run_dir, name);
+                Process::forget(places, name);
             }
             !is_over
         });
@@ -425,7 +445,7 @@ async fn end_all(run_dir: &Path, slots: &mut [&mut Slot], within: Duration) {
     for (name, process) in left {
         tracing::error!(process = name, "did not drain in time; killed");
         process.kill();
-        Process::forget(run_dir, &name);
+        Process::forget(places, &name);
     }
 }
 

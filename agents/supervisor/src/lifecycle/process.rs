@@ -11,9 +11,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::Launch;
+use super::{Launch, Places};
 
-/// What is left in `<run dir>/<agent>.json` for the next supervisor.
+/// What is left in `<notes dir>/<agent>.json` for the next supervisor.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Note {
     pid: u32,
@@ -48,7 +48,7 @@ impl Note {
 /// One running agent.
 #[derive(Debug)]
 pub struct Process {
-    run_dir: PathBuf,
+    places: Places,
     name: String,
     note: Note,
     child: Option<Child>,
@@ -56,7 +56,7 @@ pub struct Process {
 
 impl Process {
     /// Starts an agent in a process group of its own, with its own environment and nothing of ours but `PATH`.
-    pub(super) fn start(run_dir: &Path, name: &str, launch: &Launch, boot_id: BootId) -> io::Result<Self> {
+    pub(super) fn start(places: &Places, name: &str, launch: &Launch, boot_id: BootId) -> io::Result<Self> {
         let log = OpenOptions::new().create(true).append(true).open(&launch.log)?;
         let child = Command::new(&launch.program)
             .env_clear()
@@ -72,9 +72,9 @@ impl Process {
         let pid = child.id();
         let start_ticks = stat(pid).map_or(0, |(_, ticks)| ticks);
         let note = Note { pid, start_ticks, boot_id, machine: machine() };
-        let mut process = Self { run_dir: run_dir.to_owned(), name: name.to_owned(), note, child: Some(child) };
+        let mut process = Self { places: places.clone(), name: name.to_owned(), note, child: Some(child) };
         // Without its note no later supervisor would know of it and would start a second one beside it.
-        if let Err(error) = process.note.write(&path(run_dir, name)) {
+        if let Err(error) = process.note.write(&path(places, name)) {
             process.kill();
             return Err(error);
         }
@@ -82,20 +82,20 @@ impl Process {
     }
 
     /// Takes over the process that an earlier supervisor started, when it is still that one.
-    pub(super) fn adopt(run_dir: &Path, name: &str) -> Option<Self> {
-        match Self::recall(run_dir, name)? {
+    pub(super) fn adopt(places: &Places, name: &str) -> Option<Self> {
+        match Self::recall(places, name)? {
             Recalled::Running(process) => Some(process),
             Recalled::Ended(..) | Recalled::Known(_) => None,
         }
     }
 
     /// What an earlier supervisor left about a process; `None` when there was none, or it ended as it was asked to.
-    pub(super) fn recall(run_dir: &Path, name: &str) -> Option<Recalled> {
-        let note: Note = serde_json::from_slice(&std::fs::read(path(run_dir, name)).ok()?).ok()?;
+    pub(super) fn recall(places: &Places, name: &str) -> Option<Recalled> {
+        let note: Note = serde_json::from_slice(&std::fs::read(path(places, name)).ok()?).ok()?;
         if note.pid == 0 {
             return Some(Recalled::Known(note.boot_id));
         }
-        let process = Self { run_dir: run_dir.to_owned(), name: name.to_owned(), note, child: None };
+        let process = Self { places: places.clone(), name: name.to_owned(), note, child: None };
         if process.is_running() {
             return Some(Recalled::Running(process));
         }
@@ -104,13 +104,13 @@ impl Process {
     }
 
     /// Keeps which start of a process is known that somebody else started.
-    pub(super) fn note_external(run_dir: &Path, name: &str, boot_id: BootId) -> io::Result<()> {
-        Note { pid: 0, start_ticks: 0, boot_id, machine: machine() }.write(&path(run_dir, name))
+    pub(super) fn note_external(places: &Places, name: &str, boot_id: BootId) -> io::Result<()> {
+        Note { pid: 0, start_ticks: 0, boot_id, machine: machine() }.write(&path(places, name))
     }
 
     /// It ended as it was asked to: the next supervisor has nothing to count.
-    pub(super) fn forget(run_dir: &Path, name: &str) {
-        if let Err(error) = std::fs::remove_file(path(run_dir, name))
+    pub(super) fn forget(places: &Places, name: &str) {
+        if let Err(error) = std::fs::remove_file(path(places, name))
             && error.kind() != io::ErrorKind::NotFound
         {
             tracing::warn!(%error, name, "the note of an ended process stays: its end will be counted");
@@ -162,7 +162,7 @@ impl Process {
 
     /// How a process ended that is no child of ours, by what it left.
     fn left_behind(&self) -> String {
-        runtime::ending::read(&self.run_dir, &self.name, &self.note.boot_id.to_string())
+        runtime::ending::read(&self.places.run_dir, &self.name, &self.note.boot_id.to_string())
             .map_or_else(|| "gone".to_owned(), |code| format!("exit {code}"))
     }
 
@@ -200,8 +200,8 @@ fn machine() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-fn path(run_dir: &Path, name: &str) -> PathBuf {
-    run_dir.join(format!("{name}.json"))
+fn path(places: &Places, name: &str) -> PathBuf {
+    places.notes_dir.join(format!("{name}.json"))
 }
 
 /// State letter and start time of a process, from /proc/<pid>/stat (proc(5): fields 3 and 22; the name in field 2 may
@@ -222,6 +222,10 @@ fn parse_stat(text: &str) -> Option<(char, u64)> {
 mod tests {
     use super::*;
 
+    fn places(folder: &Path) -> Places {
+        Places { run_dir: folder.to_owned(), notes_dir: folder.to_owned() }
+    }
+
     #[test]
     fn a_stat_line_is_read_past_a_name_with_brackets() {
         let line = "42 (a) b) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3";
@@ -239,7 +243,7 @@ mod tests {
         std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let launch = Launch { program, env: std::collections::BTreeMap::new(), log: folder.join("log") };
         let missing = folder.join("no such folder");
-        assert!(Process::start(&missing, "agent", &launch, BootId(uuid::Uuid::nil())).is_err());
+        assert!(Process::start(&places(&missing), "agent", &launch, BootId(uuid::Uuid::nil())).is_err());
         let left = std::fs::read_to_string(&pid_file).ok().and_then(|text| text.trim().parse().ok());
         assert!(left.is_none_or(|pid| stat(pid).is_none_or(|(state, _)| matches!(state, 'Z' | 'X'))), "{left:?} runs");
         std::fs::remove_dir_all(&folder).unwrap();
@@ -251,7 +255,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let boot_id = BootId(uuid::Uuid::from_u128(7));
         let mut adopted = Process {
-            run_dir: folder.clone(),
+            places: places(&folder),
             name: "agent".into(),
             // No process of this id started then.
             note: Note { pid: std::process::id(), start_ticks: 1, boot_id, machine: machine() },
@@ -266,12 +270,13 @@ mod tests {
     #[test]
     fn what_a_dead_supervisor_left_says_whether_an_end_is_to_be_counted() {
         let folder = tempfile::tempdir().unwrap();
-        let recall = || Process::recall(folder.path(), "agent");
+        let places = places(folder.path());
+        let recall = || Process::recall(&places, "agent");
         assert!(recall().is_none());
         let boot_id = BootId(uuid::Uuid::from_u128(7));
         let (_, ticks) = stat(std::process::id()).unwrap();
         let write = |pid, start_ticks, machine| {
-            Note { pid, start_ticks, boot_id, machine }.write(&path(folder.path(), "agent")).unwrap();
+            Note { pid, start_ticks, boot_id, machine }.write(&path(&places, "agent")).unwrap();
         };
         write(std::process::id(), ticks, machine());
         assert!(matches!(recall(), Some(Recalled::Running(_))));
@@ -279,11 +284,11 @@ mod tests {
         assert!(matches!(recall(), Some(Recalled::Ended(of, Some(how))) if of == boot_id && how == "gone"));
         write(std::process::id(), ticks + 1, "another start of the machine".to_owned());
         assert!(matches!(recall(), Some(Recalled::Ended(of, None)) if of == boot_id));
-        Process::note_external(folder.path(), "agent", boot_id).unwrap();
+        Process::note_external(&places, "agent", boot_id).unwrap();
         assert!(matches!(recall(), Some(Recalled::Known(of)) if of == boot_id));
-        Process::forget(folder.path(), "agent");
+        Process::forget(&places, "agent");
         assert!(recall().is_none());
-        Process::forget(folder.path(), "agent");
+        Process::forget(&places, "agent");
     }
 
     #[test]
@@ -291,7 +296,7 @@ mod tests {
         let pid = std::process::id();
         let (_, ticks) = stat(pid).unwrap();
         let of = |start_ticks| Process {
-            run_dir: PathBuf::new(),
+            places: places(Path::new("")),
             name: "agent".into(),
             note: Note { pid, start_ticks, boot_id: BootId(uuid::Uuid::nil()), machine: machine() },
             child: None,

@@ -88,7 +88,7 @@ impl Slot {
     pub(super) fn new(planned: PlannedAgent, settings: AgentSettings, house: &House<'_>) -> Self {
         let now = Instant::now();
         let name = planned.name.clone();
-        let recalled = Process::recall(house.run_dir, &name);
+        let recalled = Process::recall(house.places, &name);
         let mut uncounted = None;
         let stage = match (planned.launch.is_some(), recalled) {
             (true, Some(Recalled::Running(process))) => {
@@ -219,7 +219,7 @@ impl Slot {
     async fn probe(&self, house: &House<'_>) {
         if matches!(self.stage, Stage::Running(_))
             && !house.shared.registry.is_settled(self.name())
-            && probe::is_ready(house.run_dir, self.name()).await
+            && probe::is_ready(&house.places.run_dir, self.name()).await
         {
             house.shared.registry.ready(self.name(), Instant::now());
         }
@@ -276,7 +276,7 @@ impl Slot {
                 }
                 self.uncounted = Some(Ended { boot_id: process.boot_id(), why });
             }
-            None => Process::forget(house.run_dir, self.name()),
+            None => Process::forget(house.places, self.name()),
         }
         self.appetite = Appetite::default();
         self.rss_bytes = None;
@@ -370,8 +370,8 @@ impl Slot {
 
     fn start(&mut self, house: &House<'_>, launch: &Launch) {
         let boot_id = BootId(runtime::clock::new_id(house.work.clock.as_ref()));
-        probe::forget(house.run_dir, self.name());
-        match Process::start(house.run_dir, self.name(), launch, boot_id) {
+        probe::forget(&house.places.run_dir, self.name());
+        match Process::start(house.places, self.name(), launch, boot_id) {
             Ok(process) => {
                 tracing::info!(process = self.name(), pid = process.pid(), "started");
                 if let Some(cgroups) = &house.cgroups
@@ -408,7 +408,7 @@ impl Slot {
             *told_at = None;
             self.started_at = turn.now;
             self.is_told_sick = false;
-            if let Err(error) = Process::note_external(house.run_dir, &name, seen.boot_id) {
+            if let Err(error) = Process::note_external(house.places, &name, seen.boot_id) {
                 tracing::warn!(%error, process = name, "after a restart of ours this start may be counted again");
             }
         }

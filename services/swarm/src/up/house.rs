@@ -15,7 +15,7 @@ use servers::{
 use store::Db;
 use store::approvals::Approver;
 use store::migrate::RoleSpec;
-use supervisor::lifecycle::{Launch, Plan, PlannedAgent, Settings, settings};
+use supervisor::lifecycle::{Launch, Places, Plan, PlannedAgent, Settings, settings};
 
 use super::people::{self, Person};
 use super::{UpArgs, UpError, declare, nats, valkey};
@@ -138,8 +138,8 @@ impl House {
 
     /// Whether an agent that an earlier supervisor started still runs.
     pub(super) fn agents_run(&self) -> bool {
-        let run_dir = self.data_dir.join("run");
-        self.agents.iter().any(|name| supervisor::lifecycle::is_running(&run_dir, name))
+        let places = Places::new(&self.data_dir.join("run"), &self.data_dir.join("data"));
+        self.agents.iter().any(|name| supervisor::lifecycle::is_running(&places, name))
     }
 
     /// Starts a server again that died; says which. The agents wait for it by themselves.
