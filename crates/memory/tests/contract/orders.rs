@@ -215,7 +215,7 @@ async fn a_desk_sees_the_orders_of_its_own_venues(world: &World) {
         ("online_trading", vec![Venue::Paper, Venue::Binance]),
         ("dexter", vec![Venue::PaperDex, Venue::Jupiter]),
         ("treasury", Venue::ALL.to_vec()),
-        ("supervisor", vec![]),
+        ("supervisor", Venue::ALL.to_vec()),
         ("audit_verify", Venue::ALL.to_vec()),
     ] {
         let mut unit = world.begin(role).await;

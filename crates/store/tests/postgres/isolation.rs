@@ -91,6 +91,14 @@ async fn timers_see_all_users_but_write_only_the_tenant_they_named() {
 }
 
 #[tokio::test]
+async fn the_supervisor_sees_that_an_order_is_open_whoevers_it_is() {
+    let (world, ..) = world_of_anna().await;
+    let supervisor = world.login("supervisor").await;
+    let mut unit = supervisor.begin().await.unwrap();
+    assert_eq!(orders::open_orders(&mut unit, &Venue::ALL).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
 async fn a_desk_sees_the_open_orders_of_its_own_venues_only() {
     let (world, ..) = world_of_anna().await;
     let dexter = world.login("dexter").await;
