@@ -19,6 +19,8 @@ pub mod letters;
 pub mod lifecycle;
 mod login;
 pub mod process;
+pub mod roster;
+pub mod routing;
 pub mod services;
 pub mod view;
 
@@ -72,6 +74,7 @@ pub struct Supervisor {
     config: config::Config,
     anchor_file: PathBuf,
     grounds: Option<Grounds>,
+    roster: roster::Roster,
 }
 
 impl Supervisor {
@@ -94,6 +97,7 @@ impl Supervisor {
             config,
             anchor_file: anchors_path(data_dir),
             grounds: None,
+            roster: roster::Roster::open(None),
         }
     }
 
@@ -102,6 +106,12 @@ impl Supervisor {
     pub fn guarding(mut self, grounds: Option<Grounds>) -> Self {
         self.grounds = grounds;
         self
+    }
+
+    /// Also writes down, where others can read it, who is there.
+    #[must_use]
+    pub fn with_roster(self, roster: roster::Roster) -> Self {
+        Self { roster, ..self }
     }
 
     /// What its tasks share.
@@ -184,6 +194,7 @@ impl Agent for Supervisor {
                 work.clone(),
             ),
             halt::run(self.shared.clone(), work.clone()),
+            roster::run(&self.roster, &self.shared, &work),
             lifecycle::run(self.config.plan.clone(), self.config.agents.clone(), self.shared.clone(), work.clone()),
             letters::run(self.shared.clone(), work.clone()),
             files::run(self.grounds.clone(), self.shared.clone(), work.clone()),

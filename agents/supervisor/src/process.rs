@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::Supervisor;
 use crate::config::load;
+use crate::roster::Roster;
 
 /// Its whole life, from its environment to its exit code.
 #[must_use]
@@ -16,6 +17,7 @@ pub fn main() -> ExitCode {
             .map_err(runtime::ConfigFaults)?;
         let grounds = std::env::var("SWARM_PROTECTED").ok().map(|text| serde_json::from_str(&text)).transpose();
         let grounds = grounds.map_err(|error| runtime::ConfigFaults(vec![format!("SWARM_PROTECTED: {error}")]))?;
-        Ok(Supervisor::new(config, &process.data_dir).guarding(grounds))
+        let roster = Roster::open(std::env::var("SWARM_REDIS_URL").ok().as_deref());
+        Ok(Supervisor::new(config, &process.data_dir).guarding(grounds).with_roster(roster))
     })
 }

@@ -156,7 +156,8 @@ impl Stage {
         let planned = |name: &&str| {
             let launch =
                 Launch { program: program.clone(), env: self.env(name), log: self.folder.join(format!("{name}.log")) };
-            PlannedAgent { name: (*name).to_owned(), launch: (self.mode == Mode::Spawn).then_some(launch) }
+            let launch = (self.mode == Mode::Spawn).then_some(launch);
+            PlannedAgent { name: (*name).to_owned(), launch, max_concurrent: 8 }
         };
         let plan = Plan { agents: NAMES.iter().map(planned).collect(), run_dir: self.folder.clone() };
         std::fs::write(self.folder.join("plan.json"), serde_json::to_string(&plan).map_err(told)?).map_err(told)

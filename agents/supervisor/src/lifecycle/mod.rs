@@ -32,7 +32,7 @@ use tokio::time::Instant;
 
 pub use ledger::release;
 pub use process::Process;
-pub use registry::{DEAF_AFTER, Registry, STARTING_FOR, STUCK_AFTER};
+pub use registry::{DEAF_AFTER, Member, Registry, STARTING_FOR, STUCK_AFTER};
 pub use settings::Settings;
 
 use crate::services::nobody;
@@ -80,6 +80,8 @@ pub struct PlannedAgent {
     /// How it is started; absent: somebody else does.
     #[serde(default)]
     pub launch: Option<Launch>,
+    /// Messages it handles at once, by its SPEC.
+    pub max_concurrent: u64,
 }
 
 /// How a process is started.

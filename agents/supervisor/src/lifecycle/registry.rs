@@ -41,6 +41,7 @@ struct Known {
     settings: Option<AgentSettings>,
     /// Somebody else starts it: we learn of a start by its first heartbeat.
     is_external: bool,
+    max_concurrent: u64,
     pid: Option<u32>,
     boot_id: Option<BootId>,
     started_at: Option<Instant>,
@@ -115,7 +116,13 @@ impl Registry {
     pub fn new(plan: &Plan, settings: &Settings) -> Self {
         let known = plan.agents.iter().map(|agent| {
             let settings = settings.agents.get(&agent.name).cloned();
-            (agent.name.clone(), Known { settings, is_external: agent.launch.is_none(), ..Known::default() })
+            let known = Known {
+                settings,
+                is_external: agent.launch.is_none(),
+                max_concurrent: agent.max_concurrent,
+                ..Known::default()
+            };
+            (agent.name.clone(), known)
         });
         Self { known: Mutex::new(known.collect()), own: Mutex::new(None) }
     }
@@ -313,12 +320,43 @@ impl Registry {
         self.with(name, |known| std::mem::take(&mut known.is_stale)).unwrap_or(false)
     }
 
+    /// The agents for the roster and for whoever routes tasks to them.
+    #[must_use]
+    pub fn members(&self, now: Instant) -> Vec<Member> {
+        let member = |(name, known): (&String, &Known)| Member {
+            name: name.clone(),
+            verdict: verdict(known, now),
+            capabilities: known.settings.as_ref().map_or_else(Vec::new, |settings| settings.capabilities.clone()),
+            load: known.beat.as_ref().map_or(0, |(_, beat)| beat.queue_depth),
+            max_concurrent: known.max_concurrent,
+            heard_ago: known.beat.as_ref().map(|(at, _)| now.duration_since(*at)),
+        };
+        self.known().iter().map(member).collect()
+    }
+
     /// The agents for people; `now_ms` is for the windows of restarts.
     #[must_use]
     pub fn view(&self, now: Instant, now_ms: i64) -> Value {
         let rows = self.known().iter().map(|(name, known)| row(name, known, now, now_ms)).collect();
         Value::Array(rows)
     }
+}
+
+/// What others may know of an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// How it is, as in `swarm agents`.
+    pub verdict: &'static str,
+    /// What it declares.
+    pub capabilities: Vec<String>,
+    /// Messages in its hands, of its latest heartbeat.
+    pub load: u64,
+    /// Messages it handles at once.
+    pub max_concurrent: u64,
+    /// How long ago it was heard; `None`: never since its start.
+    pub heard_ago: Option<Duration>,
 }
 
 fn verdict(known: &Known, now: Instant) -> &'static str {
@@ -394,7 +432,8 @@ mod tests {
     const BOOT: BootId = BootId(uuid::Uuid::from_u128(5));
 
     fn registry() -> Registry {
-        let agent = |name: &str, launch| super::super::PlannedAgent { name: name.to_owned(), launch };
+        let agent =
+            |name: &str, launch| super::super::PlannedAgent { name: name.to_owned(), launch, max_concurrent: 8 };
         let launch = super::super::Launch { program: "no".into(), env: BTreeMap::new(), log: "no".into() };
         let plan = Plan { agents: vec![agent("a", Some(launch)), agent("x", None)], run_dir: "run".into() };
         Registry::new(&plan, &Settings::of_nobody())

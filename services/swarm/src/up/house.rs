@@ -455,13 +455,14 @@ fn plan(
                 env.insert("SWARM_ANCHOR_KEY_FILE".to_owned(), text(&secrets.anchor.private_file));
                 env.insert("SWARM_ANCHOR_PUBLIC_KEYS_FILE".to_owned(), text(&secrets.anchor.public_file));
                 env.insert("SWARM_PLAN".to_owned(), text(&data_dir.join("plan.json")));
+                env.extend(valkey::redis_env(valkey, keys, supervisor::NAME)?);
             }
             gateway::NAME => {
                 env.insert("SWARM_WEB_PORT".to_owned(), web_port(args, data_dir)?.to_string());
                 env.extend(args.web_origin.clone().map(|origin| ("SWARM_WEB_ORIGIN".to_owned(), origin)));
             }
             llm_router::NAME => {
-                env.extend(valkey::redis_env(valkey, keys)?);
+                env.extend(valkey::redis_env(valkey, keys, llm_router::NAME)?);
                 env.extend(llm_env(data_dir, config_dir, std::env::vars())?);
                 env.extend(model.map(model_env).unwrap_or_default());
             }
@@ -475,11 +476,15 @@ fn plan(
         }
         let log = data_dir.join("log").join(format!("{}.log", spec.name));
         env.extend(agents_settings.env(spec.name));
-        agents.push((spec.name, Launch { program, env, log }));
+        agents.push((spec, Launch { program, env, log }));
     }
     let (_, supervisor) = agents.remove(0);
-    let agents = agents.into_iter().map(|(name, launch)| PlannedAgent { name: name.to_owned(), launch: Some(launch) });
-    let agents = agents.collect();
+    let planned = |(spec, launch): (AgentSpec, Launch)| PlannedAgent {
+        name: spec.name.to_owned(),
+        launch: Some(launch),
+        max_concurrent: u64::try_from(spec.limits.max_in_flight).unwrap_or(u64::MAX),
+    };
+    let agents = agents.into_iter().map(planned).collect();
     let path = data_dir.join("plan.json");
     let written =
         serde_json::to_string_pretty(&Plan { agents, run_dir }).map_err(|error| UpError::file(&path, error))?;
