@@ -268,7 +268,32 @@ fn the_picture_in_architecture_md_is_the_graph() {
 }
 
 /// Doors at which no process may knock in a person's name: an order, and what only a person's key signs.
-const PEOPLES_OWN: &[&str] = &["swarm.signal", "swarm.approve", "swarm.resume", "swarm.breaker", "swarm.telegram.link"];
+const PEOPLES_OWN: &[&str] =
+    &["swarm.task", "swarm.signal", "swarm.approve", "swarm.resume", "swarm.breaker", "swarm.telegram.link"];
+/// Who holds a key or the ledger, speaks for people, or decides what trades.
+const TAKE_NO_TASKS: &[&str] = &["treasury", "online_trading", "dexter", "buy_bot", "telegram_jarvis", "supervisor"];
+
+#[test]
+fn a_task_reaches_no_agent_that_holds_a_key_or_the_ledger_and_carries_no_business_of_the_rails() {
+    let table: toml::Table =
+        toml::from_str(&std::fs::read_to_string(root().join("config/agents.toml")).unwrap()).unwrap();
+    for spec in swarm::processes() {
+        let takes_tasks = spec.consumes.contains(&Route::AgentTask);
+        assert!(!takes_tasks || !TAKE_NO_TASKS.contains(&spec.name), "{} consumes tasks", spec.name);
+        assert!(!takes_tasks || spec.tables.is_empty(), "{} consumes tasks and has a login to the store", spec.name);
+        assert_eq!(spec.emits.contains(&Route::AgentTask), spec.name == supervisor::NAME, "{}", spec.name);
+        if takes_tasks {
+            assert!(spec.emits.contains(&Route::Task), "{} could not answer a task", spec.name);
+            let declared = table["agent"][spec.name]["capabilities"].as_array().unwrap();
+            let names: Vec<&str> = declared.iter().filter_map(toml::Value::as_str).collect();
+            assert!(!names.is_empty(), "{} declares nothing that it could be asked for", spec.name);
+            for name in names {
+                assert!(!supervisor::tasks::is_rails_business(name), "{}: {name} would be refused", spec.name);
+            }
+        }
+    }
+}
+
 /// Doors of one process each.
 const CHANNELS: &[(&str, &str)] =
     &[("swarm.decide.telegram", "telegram_jarvis"), ("swarm.decide.web", "gateway"), ("swarm.web.login", "gateway")];

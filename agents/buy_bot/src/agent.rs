@@ -304,7 +304,7 @@ fn messages(intents: Vec<OrderIntent>, priority: Priority) -> Vec<Message> {
                 key: key.clone(),
                 user_id,
                 valid_until,
-                payload: Payload::Task(Task { capability: "token_verdict".to_owned(), arguments }),
+                payload: Payload::Task(Task::plain("token_verdict".to_owned(), arguments)),
             });
         }
         out.push(Message {

@@ -6,9 +6,11 @@
 
 pub mod process;
 
+use std::collections::BTreeMap;
+
 use domain::agent::{AgentSpec, USUAL_LIMITS};
 use domain::market::Venue;
-use domain::message::{Envelope, Message, Payload, TokenVerdict};
+use domain::message::{Envelope, Message, Payload, Task, TokenVerdict};
 use domain::money::Usd;
 use domain::reject::{Reject, RejectCode};
 use domain::subject::{Route, Subject};
@@ -28,10 +30,10 @@ impl Agent for LaunchpadGovernor {
     const SPEC: AgentSpec = AgentSpec {
         name: NAME,
         job: "verdicts on new tokens; unknown is denied",
-        consumes: &[Route::TokenQuestion],
+        consumes: &[Route::TokenQuestion, Route::AgentTask],
         listens: &[],
         listens_with_store: &[],
-        emits: &[Route::TokenVerdict, Route::Notice],
+        emits: &[Route::TokenVerdict, Route::Notice, Route::Task],
         timers: &[],
         tables: &[],
         services: &[],
@@ -45,6 +47,12 @@ impl Agent for LaunchpadGovernor {
         let Payload::Task(task) = &input.payload else {
             return Err(Reject::new(RejectCode::WrongPayload, input.payload.kind()).into());
         };
+        if input.subject.route() == Route::AgentTask {
+            return Ok(vec![match task.capability.as_str() {
+                "token_verdicts" => task.done(verdict_of(task, ctx.now)),
+                _ => task.back(input.header.valid_until),
+            }]);
+        }
         let argument = |name: &str| {
             task.arguments.get(name).ok_or_else(|| Reject::new(RejectCode::MissingField, format!("arguments.{name}")))
         };
@@ -55,6 +63,23 @@ impl Agent for LaunchpadGovernor {
         let subject = Subject::fact(Route::TokenVerdict);
         Ok(vec![Message::fact(subject, input.header.user_id, mint.clone(), Payload::TokenVerdict(verdict))])
     }
+}
+
+/// What is said to whoever asks about a token, `mint` at `venue`.
+fn verdict_of(task: &Task, now: UnixMs) -> Result<BTreeMap<String, String>, String> {
+    let argument = |name: &str| task.arguments.get(name).ok_or_else(|| format!("say {name}=.."));
+    let (mint, venue) = (argument("mint")?, argument("venue")?);
+    let dex = Venue::parse(venue).filter(|venue| venue.is_dex());
+    let verdict = denial(dex.ok_or_else(|| format!("{venue} is no DEX venue"))?, mint, now);
+    let fields = [
+        ("venue", venue.clone()),
+        ("mint", verdict.mint),
+        ("allowed", verdict.allowed.to_string()),
+        ("max_notional_usd", verdict.max_notional.to_string()),
+        ("reason", verdict.reason),
+        ("valid_until_ms", verdict.valid_until.0.to_string()),
+    ];
+    Ok(fields.map(|(name, value)| (name.to_owned(), value)).into())
 }
 
 /// The verdict on a token nothing is known about.
@@ -79,6 +104,18 @@ mod tests {
         assert!(!verdict.allowed);
         assert_eq!(verdict.max_notional, Usd::ZERO);
         assert_eq!(verdict.valid_until, UnixMs(60_005));
+    }
+
+    #[test]
+    fn whoever_asks_is_told_the_same_or_what_to_say() {
+        let of = |arguments: &[(&str, &str)]| {
+            let arguments = arguments.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            verdict_of(&Task::plain("token_verdicts".to_owned(), arguments), UnixMs(5))
+        };
+        let told = of(&[("mint", "So1"), ("venue", "paper_dex")]).unwrap();
+        assert_eq!((told["allowed"].as_str(), told["reason"].as_str()), ("false", "unknown: denied"));
+        assert_eq!(of(&[("venue", "paper_dex")]).unwrap_err(), "say mint=..");
+        assert_eq!(of(&[("mint", "So1"), ("venue", "paper")]).unwrap_err(), "paper is no DEX venue");
     }
 
     #[test]

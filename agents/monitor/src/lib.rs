@@ -77,6 +77,27 @@ impl Monitor {
     }
 }
 
+/// What the host says of itself, and how old each price is.
+fn host_report(marks: &BTreeMap<InstrumentId, Mark>, now: UnixMs) -> BTreeMap<String, String> {
+    let mut report = BTreeMap::new();
+    if let Some(memory) = host::memory() {
+        report.insert("memory_total_mb".to_owned(), (memory.total_bytes >> 20).to_string());
+        report.insert("memory_available_mb".to_owned(), (memory.available_bytes >> 20).to_string());
+    }
+    if let Some(load_milli) = host::load_milli() {
+        report.insert("load_1min_milli".to_owned(), load_milli.to_string());
+    }
+    let age =
+        |(id, mark): (&InstrumentId, &Mark)| (format!("price_age_ms {id}"), now.since_ms(mark.received_at).to_string());
+    report.extend(marks.iter().map(age));
+    report
+}
+
+/// The last price of each instrument.
+fn prices(marks: &BTreeMap<InstrumentId, Mark>) -> BTreeMap<String, String> {
+    marks.iter().map(|(id, mark)| (id.to_string(), mark.price.to_string())).collect()
+}
+
 fn seconds(ms: i64) -> f64 {
     host::float(u64::try_from(ms).unwrap_or(0)) / 1_000.0
 }
@@ -85,10 +106,10 @@ impl Agent for Monitor {
     const SPEC: AgentSpec = AgentSpec {
         name: NAME,
         job: "prices, staleness, host metrics, alerts",
-        consumes: &[],
+        consumes: &[Route::AgentTask],
         listens: &[Route::Tick],
         listens_with_store: &[],
-        emits: &[Route::Alert],
+        emits: &[Route::Alert, Route::Task],
         timers: &[Timer { name: "look", every_ms: 5_000 }],
         tables: &[],
         services: &[],
@@ -99,6 +120,14 @@ impl Agent for Monitor {
     };
 
     async fn handle(&self, input: &Envelope, ctx: &mut Ctx<'_>) -> Result<Vec<Message>, HandleError> {
+        if let Payload::Task(task) = &input.payload {
+            let marks = ctx.market.marks();
+            return Ok(vec![match task.capability.as_str() {
+                "host_report" => task.done(Ok(host_report(&marks, ctx.now))),
+                "prices" => task.done(Ok(prices(&marks))),
+                _ => task.back(input.header.valid_until),
+            }]);
+        }
         if !matches!(input.payload, Payload::Timer(_)) {
             return Ok(Vec::new());
         }
@@ -139,6 +168,15 @@ mod tests {
         assert_eq!(look(0, 35_000), vec![]);
         assert_eq!(look(35_500, 36_000), vec![(Severity::Info, name)]);
         assert_eq!(look(36_000, 37_000), vec![]);
+    }
+
+    #[test]
+    fn a_report_has_the_host_and_the_age_of_each_price() {
+        let report = host_report(&marks(1_000), UnixMs(1_250));
+        assert_eq!(report["price_age_ms paper:BTCUSDT"], "250");
+        assert_eq!(prices(&marks(0)), BTreeMap::from([("paper:BTCUSDT".to_owned(), "60000".to_owned())]));
+        assert_eq!(report.contains_key("memory_available_mb"), host::memory().is_some());
+        assert_eq!(report.contains_key("load_1min_milli"), host::load_milli().is_some());
     }
 
     #[test]

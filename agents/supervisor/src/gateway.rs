@@ -174,10 +174,8 @@ pub async fn reset_breaker(
         return Ok(Err(Refused::new("WRONG_ACT", "this act resets no breaker")));
     };
     let act = serde_json::to_string(signed).map_err(|error| HandleError::Fatal(error.to_string()))?;
-    let task = Task {
-        capability: "reset_breaker".to_owned(),
-        arguments: std::collections::BTreeMap::from([("act".to_owned(), act)]),
-    };
+    let arguments = std::collections::BTreeMap::from([("act".to_owned(), act)]);
+    let task = Task::plain("reset_breaker".to_owned(), arguments);
     let message = Message {
         subject: Subject::of(Route::PersonAct, Priority::Critical),
         key: format!("{user_id}:{}", latched_at.0),

@@ -22,6 +22,7 @@ pub mod process;
 pub mod roster;
 pub mod routing;
 pub mod services;
+pub mod tasks;
 pub mod view;
 
 use std::collections::BTreeMap;
@@ -65,6 +66,8 @@ pub struct Shared {
     pub letters: letters::Reading,
     /// The protected files.
     pub files: files::Known,
+    /// Tasks that somebody waits for.
+    pub tasks: tasks::Tasks,
 }
 
 /// The agent.
@@ -93,6 +96,7 @@ impl Supervisor {
                 lever,
                 letters: letters::Reading::default(),
                 files: files::Known::default(),
+                tasks: tasks::Tasks::default(),
             }),
             config,
             anchor_file: anchors_path(data_dir),
@@ -125,7 +129,7 @@ impl Agent for Supervisor {
     const SPEC: AgentSpec = AgentSpec {
         name: NAME,
         job: "starts and watches agents, approval gateway, doors for people, audit heads, kill level",
-        consumes: &[Route::ApprovalRequested, Route::VoidWord],
+        consumes: &[Route::ApprovalRequested, Route::VoidWord, Route::Task],
         listens: &[Route::Tick, Route::Heartbeat],
         listens_with_store: &[],
         emits: &[
@@ -134,6 +138,8 @@ impl Agent for Supervisor {
             Route::PersonAct,
             Route::HaltChanged,
             Route::Command,
+            Route::Task,
+            Route::AgentTask,
             Route::Notice,
             Route::Alert,
         ],
@@ -178,6 +184,8 @@ impl Agent for Supervisor {
             Payload::Notice(void) if input.subject.route() == Route::VoidWord => {
                 gateway::void_word(ctx, &input.header.source_agent, void).await?;
             }
+            Payload::Task(task) => return Ok(tasks::assign(&self.shared, &input.header, task)),
+            Payload::TaskResult(result) => tasks::answered(&self.shared, &input.header, result),
             _ => {}
         }
         Ok(Vec::new())

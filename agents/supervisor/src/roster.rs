@@ -203,6 +203,7 @@ mod tests {
             name: name.to_owned(),
             verdict,
             capabilities: vec!["token_purchase".to_owned()],
+            takes_tasks: false,
             load: 3,
             max_concurrent: 10,
             heard_ago: heard_ago_ms.map(Duration::from_millis),

@@ -15,7 +15,7 @@ use runtime::{CancellationToken, HandleError, Means, Work};
 use serde_json::{Value, json};
 
 use crate::answer::{Refused, ok};
-use crate::{Shared, close, doors, files, gateway, halt, letters, login, view};
+use crate::{Shared, close, doors, files, gateway, halt, letters, login, tasks, view};
 
 /// The subjects answered, each with what it is for.
 pub const SUBJECTS: &[(&str, &str)] = &[
@@ -36,6 +36,10 @@ pub const SUBJECTS: &[(&str, &str)] = &[
     ("swarm.resume", "a signed act that lowers the kill level (made by `swarm resume`)"),
     ("swarm.breaker", "a signed act that resets a breaker (made by `swarm breaker reset`)"),
     ("swarm.agents", "the processes, how often each was started again, and what it lacks"),
+    (
+        "swarm.task",
+        "has an agent do something it declares: {\"capability\":\"host_report\",\"arguments\":{}}; waits up to 10 s",
+    ),
     ("swarm.agents.release", "a signed act that ends a quarantine (made by `swarm agents release`)"),
     ("swarm.agents.restart", "a signed act that starts an agent anew (made by `swarm agents restart`)"),
     ("swarm.dlq.list", "dead letters that wait for a person; all of them: {\"all\":true}"),
@@ -121,7 +125,7 @@ async fn serve<R, F>(
         };
         metrics::counter!("swarm_requests_total", "subject" => subject).increment(1);
         let answering = respond(subject, request, signals.len());
-        if matches!(subject, "swarm.signal" | "swarm.close") {
+        if matches!(subject, "swarm.signal" | "swarm.close" | "swarm.task") {
             signals.spawn(answering);
         } else if subject == "swarm.halt" {
             halts.spawn(answering);
@@ -184,6 +188,7 @@ pub async fn answer(shared: &Shared, work: &impl Means, subject: &str, payload: 
         "swarm.resume" => resume(shared, work, payload).await,
         "swarm.breaker" => breaker(work, payload).await,
         "swarm.agents.release" | "swarm.agents.restart" => agent_act(shared, work, payload).await,
+        "swarm.task" => tasks::ask(shared, work, payload).await,
         "swarm.agents" => Ok(Ok(view::agents(shared, work.now().0))),
         "swarm.files" => Ok(Ok(files::status(shared))),
         "swarm.files.approve" => files::approve(shared, work, payload).await,

@@ -38,8 +38,12 @@ fn plan(folder: &Path) -> Plan {
     std::fs::write(&program, "#!/bin/sh\nexec sleep 300\n").unwrap();
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     let launch = Launch { program, env: BTreeMap::new(), log: folder.join("log") };
-    let planned =
-        |name: &&str| PlannedAgent { name: (*name).to_owned(), launch: Some(launch.clone()), max_concurrent: 8 };
+    let planned = |name: &&str| PlannedAgent {
+        name: (*name).to_owned(),
+        launch: Some(launch.clone()),
+        max_concurrent: 8,
+        takes_tasks: false,
+    };
     Plan { agents: AGENTS.iter().map(planned).collect(), run_dir: folder.to_owned() }
 }
 

@@ -194,6 +194,7 @@ pub fn consumers_of(agent: &AgentSpec) -> Vec<ConsumerSpec> {
     };
     let facts = agent.consumes.iter().filter(|r| r.is_fact() && !r.is_market()).map(|r| match r {
         Route::Command => format!("system.{}.command.*", agent.name),
+        Route::AgentTask => format!("system.{}.task.*", agent.name),
         fact => fact.filter(),
     });
     let critical: Vec<_> = of_priority(Priority::Critical).chain(of_priority(Priority::Urgent)).collect();
@@ -472,8 +473,8 @@ mod tests {
             "trading.signal.low",
         ];
         let routed = Route::ALL.into_iter().filter(|r| !r.is_market()).flat_map(|route| {
-            let who =
-                matches!(route, Route::UserSignal | Route::Command | Route::Heartbeat).then(|| "alice".to_owned());
+            let who = matches!(route, Route::UserSignal | Route::Command | Route::AgentTask | Route::Heartbeat)
+                .then(|| "alice".to_owned());
             Priority::ALL.map(|priority| Subject::Routed { route, who: who.clone(), priority }.to_string())
         });
         for text in routed.chain(short.map(str::to_owned)).chain(["market.paper.tick.BTCUSDT".to_owned()]) {
@@ -532,10 +533,14 @@ mod tests {
 
     #[test]
     fn facts_are_taken_by_exactly_their_routes() {
-        let consumers = consumers_of(&agent("monitor", &[Route::Decision, Route::Command, Route::Tick]));
+        let consumers =
+            consumers_of(&agent("monitor", &[Route::Decision, Route::Command, Route::AgentTask, Route::Tick]));
         assert_eq!(consumers.len(), 1);
         assert_eq!(consumers[0].stream, Stream::SystemLow);
-        assert_eq!(consumers[0].filter_subjects, ["system.all.decision.*", "system.monitor.command.*"]);
+        assert_eq!(
+            consumers[0].filter_subjects,
+            ["system.all.decision.*", "system.monitor.command.*", "system.monitor.task.*"]
+        );
     }
 
     #[test]

@@ -58,6 +58,10 @@ id! {
     ApprovalId
 }
 id! {
+    /// One task for a capability, however often it is handed on.
+    TaskId
+}
+id! {
     /// One start of one process.
     BootId
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::canonical::Sha256Digest;
-use crate::ids::{ApprovalId, BootId, CorrelationId, MessageId, OrderId, UserId};
+use crate::ids::{ApprovalId, BootId, CorrelationId, MessageId, OrderId, TaskId, UserId};
 use crate::market::{Candle, InstrumentId, MarketTick, Venue};
 use crate::money::{Price, Quantity, Usd};
 use crate::order::{OrderEnvelope, OrderIntent, OrderState, Origin, Permit, TimeInForce};
-use crate::subject::{Priority, Subject};
+use crate::subject::{Priority, Route, Subject};
 use crate::time::UnixMs;
 
 /// Version of the wire contract this build speaks.
@@ -351,15 +351,49 @@ pub struct Notice {
 /// A task for a capability.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
+    /// Which, for whoever waits for what comes of it; absent where a table tells that.
+    pub task_id: Option<TaskId>,
+    /// How often it was handed on.
+    pub hops: u32,
     /// Capability, such as `token_verdict`.
     pub capability: String,
     /// Arguments.
     pub arguments: BTreeMap<String, String>,
 }
 
+impl Task {
+    /// A task between two agents that nobody routes.
+    #[must_use]
+    pub const fn plain(capability: String, arguments: BTreeMap<String, String>) -> Self {
+        Self { task_id: None, hops: 0, capability, arguments }
+    }
+
+    /// Tells whoever waits what came of it; an error stands under `error`.
+    #[must_use]
+    pub fn done(&self, outcome: Result<BTreeMap<String, String>, String>) -> Message {
+        let ok = outcome.is_ok();
+        let results = outcome.unwrap_or_else(|error| BTreeMap::from([("error".to_owned(), error)]));
+        let (task_id, capability) = (self.task_id, self.capability.clone());
+        self.to_router(None, Payload::TaskResult(TaskResult { task_id, capability, ok, results }))
+    }
+
+    /// Hands it back: this agent can't do it, somebody else may.
+    #[must_use]
+    pub fn back(&self, valid_until: Option<UnixMs>) -> Message {
+        self.to_router(valid_until, Payload::Task(self.clone()))
+    }
+
+    fn to_router(&self, valid_until: Option<UnixMs>, payload: Payload) -> Message {
+        let key = self.task_id.map(|id| id.to_string()).unwrap_or_default();
+        Message { valid_until, ..Message::fact(Subject::fact(Route::Task), UserId(uuid::Uuid::nil()), key, payload) }
+    }
+}
+
 /// What came of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskResult {
+    /// Which task.
+    pub task_id: Option<TaskId>,
     /// Capability.
     pub capability: String,
     /// Worked or not.

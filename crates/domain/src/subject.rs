@@ -160,6 +160,10 @@ pub enum Route {
     Heartbeat,
     /// `AgentCommand` to one agent (drain).
     Command,
+    /// `Task` for whoever can do it, handed to or back to the supervisor, who routes it; and `TaskResult`, what came of one.
+    Task,
+    /// `Task` for one agent, as the supervisor routed it.
+    AgentTask,
     /// `Alert` from the monitor or any agent.
     Alert,
     /// `LessonProposed` by the reflector.
@@ -172,7 +176,7 @@ pub enum Route {
 
 impl Route {
     /// All routes.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Signal,
         Self::UserSignal,
         Self::Idea,
@@ -192,6 +196,8 @@ impl Route {
         Self::HaltChanged,
         Self::Heartbeat,
         Self::Command,
+        Self::Task,
+        Self::AgentTask,
         Self::Alert,
         Self::Lesson,
         Self::Tick,
@@ -221,6 +227,8 @@ impl Route {
             Self::HaltChanged => ("system", "all", "halt"),
             Self::Heartbeat => ("pulse", "*", "heartbeat"),
             Self::Command => ("system", "*", "command"),
+            Self::Task => ("system", "supervisor", "task"),
+            Self::AgentTask => ("system", "*", "task"),
             Self::Alert => ("monitoring", "all", "alert"),
             Self::Lesson => ("system", "all", "lesson"),
             Self::Tick => ("market", "*", "tick"),
@@ -256,6 +264,8 @@ impl Route {
                 | Self::TokenQuestion
                 | Self::PersonAct
                 | Self::VoidWord
+                | Self::Task
+                | Self::AgentTask
         )
     }
 
@@ -295,8 +305,8 @@ pub enum Subject {
     Routed {
         /// What kind.
         route: Route,
-        /// The variable token: the handle of a [`Route::UserSignal`], the agent of a [`Route::Command`] or
-        /// [`Route::Heartbeat`].
+        /// The variable token: the handle of a [`Route::UserSignal`], the agent of a [`Route::Command`],
+        /// [`Route::AgentTask`] or [`Route::Heartbeat`].
         who: Option<String>,
         /// How urgent.
         priority: Priority,
@@ -342,6 +352,12 @@ impl Subject {
     #[must_use]
     pub fn command(agent: &str) -> Self {
         Self::Routed { route: Route::Command, who: Some(agent.to_owned()), priority: Priority::Low }
+    }
+
+    /// The subject of tasks for one agent; the supervisor's own is [`Route::Task`].
+    #[must_use]
+    pub fn task(agent: &str) -> Self {
+        Self::Routed { route: Route::AgentTask, who: Some(agent.to_owned()), priority: Priority::Low }
     }
 
     /// Where an agent's heartbeats go.
@@ -406,8 +422,10 @@ impl Subject {
                         priority,
                     });
                 }
+                let is_router = *agent == Route::Task.tokens().1;
                 let of_agent = match (*domain, *action) {
                     ("system", "command") => Some(Route::Command),
+                    ("system", "task") if !is_router => Some(Route::AgentTask),
                     ("pulse", "heartbeat") => Some(Route::Heartbeat),
                     _ => None,
                 };
@@ -431,7 +449,7 @@ impl fmt::Display for Subject {
             Self::Routed { route: Route::UserSignal, who, priority } => {
                 write!(f, "trading.buy_bot.signal-{}.{}", who.as_deref().unwrap_or("unknown"), priority.token())
             }
-            Self::Routed { route: route @ (Route::Command | Route::Heartbeat), who, priority } => {
+            Self::Routed { route: route @ (Route::Command | Route::AgentTask | Route::Heartbeat), who, priority } => {
                 let (domain, _, action) = route.tokens();
                 write!(f, "{domain}.{}.{action}.{}", who.as_deref().unwrap_or("all"), priority.token())
             }
@@ -458,6 +476,7 @@ mod tests {
                 }
                 Route::UserSignal => Subject::Routed { route, who: Some("alice".into()), priority: Priority::High },
                 Route::Command => Subject::command("monitor"),
+                Route::AgentTask => Subject::task("monitor"),
                 Route::Heartbeat => Subject::heartbeat("monitor"),
                 _ => Subject::of(route, Priority::High),
             };

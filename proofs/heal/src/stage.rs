@@ -157,7 +157,7 @@ impl Stage {
             let launch =
                 Launch { program: program.clone(), env: self.env(name), log: self.folder.join(format!("{name}.log")) };
             let launch = (self.mode == Mode::Spawn).then_some(launch);
-            PlannedAgent { name: (*name).to_owned(), launch, max_concurrent: 8 }
+            PlannedAgent { name: (*name).to_owned(), launch, max_concurrent: 8, takes_tasks: false }
         };
         let plan = Plan { agents: NAMES.iter().map(planned).collect(), run_dir: self.folder.clone() };
         std::fs::write(self.folder.join("plan.json"), serde_json::to_string(&plan).map_err(told)?).map_err(told)

@@ -251,7 +251,7 @@ async fn reset(world: &World, rng: &mut ChaCha8Rng) -> Result<(), HandleError> {
         let Some(latched_at) = book.and_then(|book| book.breaker.latched_at) else { return Ok(Vec::new()) };
         let act = signed("zoe", Act::ResetBreaker { user_id: user, latched_at }, sight.now);
         let arguments = BTreeMap::from([("act".to_owned(), serde_json::to_string(&act).unwrap())]);
-        let task = Task { capability: treasury::reset::CAPABILITY.to_owned(), arguments };
+        let task = Task::plain(treasury::reset::CAPABILITY.to_owned(), arguments);
         treasury::reset::breaker(unit, &treasury.config, user, &task, sight).await
     })
     .await

@@ -82,6 +82,8 @@ pub struct PlannedAgent {
     pub launch: Option<Launch>,
     /// Messages it handles at once, by its SPEC.
     pub max_concurrent: u64,
+    /// It consumes tasks, by its SPEC.
+    pub takes_tasks: bool,
 }
 
 /// How a process is started.

@@ -42,6 +42,7 @@ struct Known {
     /// Somebody else starts it: we learn of a start by its first heartbeat.
     is_external: bool,
     max_concurrent: u64,
+    takes_tasks: bool,
     pid: Option<u32>,
     boot_id: Option<BootId>,
     started_at: Option<Instant>,
@@ -120,6 +121,7 @@ impl Registry {
                 settings,
                 is_external: agent.launch.is_none(),
                 max_concurrent: agent.max_concurrent,
+                takes_tasks: agent.takes_tasks,
                 ..Known::default()
             };
             (agent.name.clone(), known)
@@ -327,6 +329,7 @@ impl Registry {
             name: name.clone(),
             verdict: verdict(known, now),
             capabilities: known.settings.as_ref().map_or_else(Vec::new, |settings| settings.capabilities.clone()),
+            takes_tasks: known.takes_tasks,
             load: known.beat.as_ref().map_or(0, |(_, beat)| beat.queue_depth),
             max_concurrent: known.max_concurrent,
             heard_ago: known.beat.as_ref().map(|(at, _)| now.duration_since(*at)),
@@ -351,6 +354,8 @@ pub struct Member {
     pub verdict: &'static str,
     /// What it declares.
     pub capabilities: Vec<String>,
+    /// It consumes tasks.
+    pub takes_tasks: bool,
     /// Messages in its hands, of its latest heartbeat.
     pub load: u64,
     /// Messages it handles at once.
@@ -432,8 +437,12 @@ mod tests {
     const BOOT: BootId = BootId(uuid::Uuid::from_u128(5));
 
     fn registry() -> Registry {
-        let agent =
-            |name: &str, launch| super::super::PlannedAgent { name: name.to_owned(), launch, max_concurrent: 8 };
+        let agent = |name: &str, launch| super::super::PlannedAgent {
+            name: name.to_owned(),
+            launch,
+            max_concurrent: 8,
+            takes_tasks: false,
+        };
         let launch = super::super::Launch { program: "no".into(), env: BTreeMap::new(), log: "no".into() };
         let plan = Plan { agents: vec![agent("a", Some(launch)), agent("x", None)], run_dir: "run".into() };
         Registry::new(&plan, &Settings::of_nobody())

@@ -97,7 +97,7 @@ fn act(scene: &Scene, person: &str, latched_at: UnixMs, signed_at: UnixMs) -> Si
 
 async fn reset(scene: &Scene, unit: &mut Unit, signed: &SignedAct) -> Result<Vec<Message>, HandleError> {
     let arguments = BTreeMap::from([("act".to_owned(), serde_json::to_string(signed).unwrap())]);
-    let task = Task { capability: reset::CAPABILITY.to_owned(), arguments };
+    let task = Task::plain(reset::CAPABILITY.to_owned(), arguments);
     reset::breaker(unit, &scene.config, scene.user, &task, scene.sight()).await
 }
 

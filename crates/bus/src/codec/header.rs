@@ -55,7 +55,7 @@ pub(super) fn addressee(subject: &Subject) -> Option<String> {
     match subject {
         Subject::ThreeToken { .. } => Some("buy_bot".to_owned()),
         Subject::Market { .. } | Subject::Routed { route: Route::Heartbeat, .. } => None,
-        Subject::Routed { route: Route::Command, who, .. } => who.clone(),
+        Subject::Routed { route: Route::Command | Route::AgentTask, who, .. } => who.clone(),
         Subject::Routed { route, .. } => Some(route.tokens().1.to_owned()),
     }
     .filter(|agent| agent != "all")

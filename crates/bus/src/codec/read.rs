@@ -31,10 +31,7 @@ pub(super) fn payload(wire: &Wire, head: &Header, door: &Door) -> Result<Payload
         Wire::HealthCheck(_) => Payload::HealthCheck,
         Wire::Command(p) => Payload::AgentCommand(AgentCommand {
             command: name(&p.command, "command")?,
-            boot_id: Some(p.boot_id.as_str())
-                .filter(|text| !text.is_empty())
-                .map(|text| id(text, "boot_id"))
-                .transpose()?,
+            boot_id: given(&p.boot_id).map(|text| id(text, "boot_id")).transpose()?,
         }),
         Wire::OrderIntent(p) => Payload::OrderIntent(order_intent(p, head.user_id)?),
         Wire::OrderDecision(p) => Payload::OrderDecision(order_decision(p)?),
@@ -80,10 +77,13 @@ pub(super) fn payload(wire: &Wire, head: &Header, door: &Door) -> Result<Payload
             numbers: details(&p.numbers, "numbers")?,
         }),
         Wire::Task(p) => Payload::Task(Task {
+            task_id: given(&p.task_id).map(|text| id(text, "task_id")).transpose()?,
+            hops: p.hops,
             capability: name(&p.capability, "capability")?,
             arguments: arguments(&p.arguments, "arguments")?,
         }),
         Wire::TaskResult(p) => Payload::TaskResult(TaskResult {
+            task_id: given(&p.task_id).map(|text| id(text, "task_id")).transpose()?,
             capability: name(&p.capability, "capability")?,
             ok: p.ok,
             results: arguments(&p.results, "results")?,
@@ -216,6 +216,11 @@ fn envelope(p: Option<&v1::OrderEnvelope>, user: UserId) -> Result<OrderEnvelope
         valid_until: moment(p.valid_until_ms, "valid_until_ms")?,
         policy_version: name(&p.policy_version, "policy_version")?,
     })
+}
+
+/// A text that may be left out.
+fn given(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn order_decision(p: &v1::OrderDecision) -> Result<OrderDecision, Reject> {

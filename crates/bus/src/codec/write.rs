@@ -69,10 +69,18 @@ pub(super) fn payload(payload: &Payload) -> Option<Wire> {
         Payload::Notice(p) => {
             Wire::Notice(v1::Notice { code: p.code.clone(), text: p.text.clone(), numbers: p.numbers.clone() })
         }
-        Payload::Task(p) => Wire::Task(v1::Task { capability: p.capability.clone(), arguments: p.arguments.clone() }),
-        Payload::TaskResult(p) => {
-            Wire::TaskResult(v1::TaskResult { capability: p.capability.clone(), ok: p.ok, results: p.results.clone() })
-        }
+        Payload::Task(p) => Wire::Task(v1::Task {
+            capability: p.capability.clone(),
+            arguments: p.arguments.clone(),
+            task_id: p.task_id.map(|id| id.to_string()).unwrap_or_default(),
+            hops: p.hops,
+        }),
+        Payload::TaskResult(p) => Wire::TaskResult(v1::TaskResult {
+            capability: p.capability.clone(),
+            ok: p.ok,
+            results: p.results.clone(),
+            task_id: p.task_id.map(|id| id.to_string()).unwrap_or_default(),
+        }),
         Payload::Heartbeat(p) => Wire::Heartbeat(heartbeat(p)),
         Payload::HaltChanged(p) => Wire::HaltChanged(v1::HaltChanged {
             level: u32::from(p.level),

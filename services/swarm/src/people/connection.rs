@@ -108,6 +108,17 @@ impl Connection {
         self.request_with_id(subject, body, None).await
     }
 
+    /// Asks a service whose answer may take longer than usual.
+    ///
+    /// # Errors
+    /// [`PeopleError::Unreachable`].
+    pub async fn request_within(&self, subject: &str, body: &Value, within: Duration) -> Result<Value, PeopleError> {
+        let request = async_nats::Request::new().payload(body.to_string().into()).timeout(Some(within));
+        let reply = self.client.send_request(subject.to_owned(), request).await;
+        let reply = reply.map_err(|error| PeopleError::Unreachable(error.to_string()))?;
+        serde_json::from_slice(&reply.payload).map_err(|_| PeopleError::Unreachable("its answer is no JSON".to_owned()))
+    }
+
     /// Asks a service with a message id, so that asking twice is asking once.
     ///
     /// # Errors

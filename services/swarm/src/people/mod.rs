@@ -11,6 +11,7 @@ pub mod drill;
 mod halt;
 mod text;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -105,6 +106,8 @@ pub enum Command {
     /// The protected files: limits, program, configuration.
     #[command(subcommand)]
     Files(FilesCommand),
+    /// Have an agent do something it declares, and print what came of it: `swarm task host_report`.
+    Task(TaskArgs),
     /// The audit chain.
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -135,6 +138,21 @@ pub struct SignalArgs {
     /// The same id twice is the same signal; made up when absent.
     #[arg(long)]
     pub id: Option<String>,
+}
+
+/// A task on the command line.
+#[derive(Debug, Clone, Args)]
+pub struct TaskArgs {
+    /// What is to be done, as `swarm agents --json` shows it among the capabilities.
+    pub capability: String,
+    /// What it is told.
+    #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
+    pub arguments: Vec<(String, String)>,
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    pair.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| "write it as key=value".to_owned())
 }
 
 /// Which request, and why.
@@ -356,10 +374,18 @@ pub async fn perform(connection: &Connection, files: &Files, command: &Command) 
         Command::Files(FilesCommand::Approve { file, with, reason }) => {
             approve_file(connection, files, file, with.as_deref(), reason).await
         }
+        Command::Task(args) => {
+            let arguments: BTreeMap<&String, &String> =
+                args.arguments.iter().map(|(key, value)| (key, value)).collect();
+            let body = json!({ "capability": args.capability, "arguments": arguments });
+            connection.request_within("swarm.task", &body, TASK_WITHIN).await
+        }
         Command::Audit(_) => Err(PeopleError::Usage("audit is answered without the swarm".to_owned())),
     }
 }
 
+/// How long a task may take; the swarm says after 10 s that nobody did it.
+const TASK_WITHIN: Duration = Duration::from_secs(15);
 /// How long a signal that nobody confirms is sent again.
 const SIGNAL_FOR: Duration = Duration::from_secs(20);
 /// Before it is.

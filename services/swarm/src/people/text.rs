@@ -80,6 +80,12 @@ pub fn render(command: &Command, answer: &Value) -> String {
                 line(&mut out, &format!("put it in place within 10 minutes: cp {} {}", word(with), word(place)));
             }
         }
+        Command::Task(_) => {
+            let _ = writeln!(out, "{} by {}", word(&answer["capability"]), word(&answer["agent"]));
+            for (name, value) in answer["results"].as_object().into_iter().flatten() {
+                let _ = writeln!(out, "  {name:<32} {}", word(value));
+            }
+        }
         Command::Audit(AuditCommand::Verify) => verify(&mut out, answer),
         Command::Audit(AuditCommand::Explain { .. }) => {
             line(&mut out, &serde_json::to_string_pretty(&answer["chain"]).unwrap_or_default());

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use bus::permissions::{NatsUser, inbox_prefix, permissions_of, permissions_of_admin, permissions_of_person};
 use bus::{Bus, BusConfig};
 use domain::agent::AgentSpec;
+use domain::subject::Route;
 use runtime::kill;
 use runtime::seal::{Grounds, Seal};
 use servers::{
@@ -483,6 +484,7 @@ fn plan(
         name: spec.name.to_owned(),
         launch: Some(launch),
         max_concurrent: u64::try_from(spec.limits.max_in_flight).unwrap_or(u64::MAX),
+        takes_tasks: spec.consumes.contains(&Route::AgentTask),
     };
     let agents = agents.into_iter().map(planned).collect();
     let path = data_dir.join("plan.json");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::canonical::Sha256Digest;
-use domain::ids::{ApprovalId, BootId, CorrelationId, IntentId, MessageId, OrderId, PermitId, UserId};
+use domain::ids::{ApprovalId, BootId, CorrelationId, IntentId, MessageId, OrderId, PermitId, TaskId, UserId};
 use domain::market::{Candle, InstrumentId, MarketTick, Symbol, Venue};
 use domain::message::{
     AgentCommand, Alert, ApprovalRequest, ApprovalResponse, Decision, DecisionOutcome, Envelope, ExecutionReport,
@@ -196,6 +196,11 @@ impl Dice {
         }
     }
 
+    fn task(&self, capability: String, arguments: BTreeMap<String, String>) -> Task {
+        let task_id = self.flag.then(|| TaskId(Uuid::from_u128(self.ids[2])));
+        Task { task_id, hops: self.number, capability, arguments }
+    }
+
     fn heartbeat(&self) -> Heartbeat {
         Heartbeat {
             agent: self.name.clone(),
@@ -332,10 +337,15 @@ impl Dice {
                 }),
             ),
             15 => (routed(Route::Notice), Payload::Notice(Notice { code: name, text, numbers: map })),
-            16 => (routed(Route::PersonAct), Payload::Task(Task { capability: name, arguments: map })),
+            16 => (routed(Route::PersonAct), Payload::Task(self.task(name, map))),
             17 => (
                 routed(Route::TokenQuestion),
-                Payload::TaskResult(TaskResult { capability: name, ok: self.flag, results: map }),
+                Payload::TaskResult(TaskResult {
+                    task_id: Some(TaskId(Uuid::from_u128(self.ids[2]))),
+                    capability: name,
+                    ok: self.flag,
+                    results: map,
+                }),
             ),
             18 => (
                 routed(Route::HaltChanged),
