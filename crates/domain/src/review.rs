@@ -29,7 +29,8 @@ words! {
         Timeout = "timeout", /// Nobody answered at the router's address.
         Unreachable = "unreachable", /// The router or the model declined to answer.
         Refused = "refused", /// What came is no review: other fields, other words, a number out of range, or text around it.
-        NotTheSchema = "not_the_schema" }
+        NotTheSchema = "not_the_schema", /// The question is longer than the profile of this process allows: nobody was asked.
+        TooLong = "too_long" }
 }
 
 /// A whole percentage, 0 to 100.

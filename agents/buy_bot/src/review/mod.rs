@@ -42,7 +42,7 @@ use crate::config::{ConfigError, checked};
 
 pub use desk::{Look, ReviewDesk};
 pub use prompt::{Prompt, prompt};
-pub use reviewer::{ModelReviewer, Question, Reviewer};
+pub use reviewer::{Bounds, ModelReviewer, Question, Reviewer};
 pub use reviews::Reviews;
 pub use situation::{Situation, Tape};
 
@@ -210,14 +210,19 @@ pub fn reviewer_of(
     let (url, key) = (var("SWARM_LLM_URL"), var("SWARM_LLM_KEY"));
     let access = llm::client::Access::read(url.as_deref(), key.as_deref());
     let mut faults = ConfigFaults::new();
+    let bounds = Bounds::read(&var).map_err(|wrong| {
+        wrong.into_iter().for_each(|name| faults.add(name, "must be a whole number above zero, as `swarm up` sets it"));
+    });
     match access {
         Ok(None) => return Ok(None),
-        Ok(Some(access)) => match (llm::client::Client::new(access), config) {
-            (Ok(client), Some(config)) => {
-                return Ok(Some(Arc::new(ModelReviewer::new(client, config.model.clone(), config.max_tokens))));
+        Ok(Some(access)) => match (llm::client::Client::new(access), config, bounds) {
+            (Ok(client), Some(config), Ok(bounds)) => {
+                let reviewer = ModelReviewer::new(client, config.model.clone(), config.max_tokens, bounds);
+                return Ok(Some(Arc::new(reviewer)));
             }
-            (Ok(_), None) => return Ok(None),
-            (Err(error), _) => faults.add("SWARM_LLM_URL", error),
+            (Ok(_), _, Err(())) => {}
+            (Ok(_), None, Ok(_)) => return Ok(None),
+            (Err(error), ..) => faults.add("SWARM_LLM_URL", error),
         },
         Err(wrong) => wrong.into_iter().for_each(|(variable, why)| faults.add(variable, why)),
     }

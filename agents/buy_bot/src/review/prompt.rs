@@ -30,6 +30,32 @@ pub struct Prompt {
     pub volatile: &'static [&'static str],
 }
 
+/// What stands before a stranger's prose; no prose can contain it.
+const DATA: &str = "<<<DATA";
+
+/// Bytes that are taken for one token. Models take three to five of plain English, so this counts rather too many.
+const BYTES_A_TOKEN: usize = 3;
+
+/// At most so many tokens a text is: a third of its bytes, rounded up.
+#[must_use]
+pub fn tokens(text: &str) -> u64 {
+    u64::try_from(text.len().div_ceil(BYTES_A_TOKEN)).unwrap_or(u64::MAX)
+}
+
+impl Prompt {
+    /// It within `most` tokens, `beside` of which are sent with it in any case. What has no fixed length is left out first: a
+    /// stranger's prose. (Bars are told as two figures over all of them; fewer would be no shorter.) `None`: it does not fit.
+    #[must_use]
+    pub fn within(mut self, most: u64, beside: u64) -> Option<Self> {
+        let is_short = |user: &str| beside.saturating_add(tokens(self.system)).saturating_add(tokens(user)) <= most;
+        if !is_short(&self.user) {
+            let facts = self.user.split(DATA).next().filter(|facts| is_short(facts))?;
+            self.user = facts.to_owned();
+        }
+        Some(self)
+    }
+}
+
 /// Upper edges (exclusive) and the word below each; and the word from the last edge on.
 type Buckets = (&'static [(i64, &'static str)], &'static str);
 
@@ -78,7 +104,7 @@ pub fn prompt(situation: &Situation) -> Prompt {
     }
     let prose = harmless(&situation.prose);
     if !prose.is_empty() {
-        let _ = write!(user, "<<<DATA\nreason given: {prose}\nDATA>>>\n");
+        let _ = write!(user, "{DATA}\nreason given: {prose}\nDATA>>>\n");
     }
     Prompt { system: SYSTEM, user, volatile: VOLATILE }
 }
@@ -137,6 +163,20 @@ mod tests {
             position: unknown";
         assert_eq!(stable(&situation()), want);
         assert_eq!(prompt(&situation()), prompt(&situation()));
+    }
+
+    #[test]
+    fn a_question_that_is_too_long_loses_a_strangers_prose_and_then_is_none() {
+        assert_eq!((tokens(""), tokens("a"), tokens("abc"), tokens("abcd"), tokens("ä€")), (0, 1, 1, 2, 2));
+        let facts = prompt(&situation());
+        let whole = prompt(&Situation { prose: "a chase after a large move".to_owned(), ..situation() });
+        let of = |prompt: &Prompt| tokens(prompt.system) + tokens(&prompt.user);
+        assert_eq!(whole.clone().within(of(&whole) + 7, 7), Some(whole.clone()));
+        assert_eq!(whole.clone().within(of(&whole) + 6, 7), Some(facts.clone()));
+        assert_eq!(whole.clone().within(of(&facts), 0), Some(facts.clone()));
+        assert_eq!(whole.within(of(&facts) - 1, 0), None);
+        assert_eq!(facts.clone().within(of(&facts) - 1, 0), None);
+        assert_eq!(facts.within(u64::MAX - 1, u64::MAX), None, "no sum overflows");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use domain::review::{NoReview, Review, ReviewAnswer};
 use llm::client::{Ask, Client, Failure};
 use serde_json::{Value, json};
 
-use super::prompt::Prompt;
+use super::prompt::{Prompt, tokens};
 
 /// One question about one signal.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,20 +71,57 @@ pub trait Reviewer: Send + Sync + std::fmt::Debug {
     async fn review(&self, question: &Question) -> Result<Review, NoReview>;
 }
 
+/// How much the process may ask of models: what its profile says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Longest question, tokens as [`tokens`] counts them.
+    pub prompt_tokens: u64,
+    /// Longest answer, tokens.
+    pub answer_tokens: u32,
+}
+
+impl Bounds {
+    /// Reads `SWARM_PROMPT_TOKENS` and `SWARM_ANSWER_TOKENS`; what is not given is bounded by `review.toml` and the router alone.
+    ///
+    /// # Errors
+    /// The names of those that are no number above zero.
+    pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<&'static str>> {
+        let mut wrong = Vec::new();
+        let mut number = |name: &'static str, most: u32| {
+            let Some(text) = var(name).filter(|text| !text.trim().is_empty()) else { return most };
+            text.trim().parse().ok().filter(|number| *number > 0).unwrap_or_else(|| {
+                wrong.push(name);
+                most
+            })
+        };
+        let prompt_tokens = u64::from(number("SWARM_PROMPT_TOKENS", u32::MAX));
+        let answer_tokens = number("SWARM_ANSWER_TOKENS", u32::MAX);
+        if wrong.is_empty() { Ok(Self { prompt_tokens, answer_tokens }) } else { Err(wrong) }
+    }
+}
+
 /// A model behind the router.
 #[derive(Debug)]
 pub struct ModelReviewer {
     client: Client,
     model: String,
     max_tokens: u32,
+    prompt_tokens: u64,
     schema: Value,
 }
 
 impl ModelReviewer {
-    /// Asks `model`, an alias of the router, for at most so many tokens.
+    /// Asks `model`, an alias of the router, for at most so many tokens and no more than the profile's.
     #[must_use]
-    pub fn new(client: Client, model: String, max_tokens: u32) -> Self {
-        Self { client, model, max_tokens, schema: schema() }
+    pub fn new(client: Client, model: String, max_tokens: u32, bounds: Bounds) -> Self {
+        let max_tokens = max_tokens.min(bounds.answer_tokens);
+        Self { client, model, max_tokens, prompt_tokens: bounds.prompt_tokens, schema: schema() }
+    }
+
+    /// The question as it may be asked.
+    fn fitting(&self, question: &Question) -> Option<Question> {
+        let prompt = question.prompt.clone().within(self.prompt_tokens, tokens(&self.schema.to_string()))?;
+        Some(Question { prompt, ..question.clone() })
     }
 }
 
@@ -118,6 +155,11 @@ const fn reason_of(failure: &Failure) -> NoReview {
 #[async_trait]
 impl Reviewer for ModelReviewer {
     async fn review(&self, question: &Question) -> Result<Review, NoReview> {
+        let Some(question) = &self.fitting(question) else {
+            tracing::warn!(signal_id = %question.signal_id, "the question is longer than the profile allows: no review");
+            metrics::counter!("swarm_review_failures_total", "code" => "QUESTION_TOO_LONG").increment(1);
+            return Err(NoReview::TooLong);
+        };
         let names = Names::of(question);
         let ask = question.ask(&names, &self.model, self.max_tokens, &self.schema);
         match self.client.ask::<ReviewAnswer>(&ask).await {
@@ -131,5 +173,47 @@ impl Reviewer for ModelReviewer {
                 Err(reason_of(&failure))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::ids::derive;
+    use llm::client::Access;
+
+    use super::*;
+
+    fn bounds(prompt: &'static str, answer: &'static str) -> Result<Bounds, Vec<&'static str>> {
+        Bounds::read(|name| Some(if name == "SWARM_PROMPT_TOKENS" { prompt } else { answer }.to_owned()))
+    }
+
+    #[test]
+    fn what_the_profile_says_bounds_and_nonsense_is_a_fault() {
+        assert_eq!(bounds("1500", " 300 "), Ok(Bounds { prompt_tokens: 1_500, answer_tokens: 300 }));
+        assert_eq!(bounds("", ""), Bounds::read(|_| None));
+        assert_eq!(bounds("0", "many"), Err(vec!["SWARM_PROMPT_TOKENS", "SWARM_ANSWER_TOKENS"]));
+    }
+
+    fn reviewer(prompt_tokens: u64, answer_tokens: u32) -> ModelReviewer {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let access = Access::read(Some("http://127.0.0.1:1"), Some("key")).unwrap().unwrap();
+        ModelReviewer::new(Client::new(access).unwrap(), "m".to_owned(), 200, Bounds { prompt_tokens, answer_tokens })
+    }
+
+    #[tokio::test]
+    async fn the_answer_is_the_shorter_of_both_and_a_question_that_does_not_fit_is_not_asked() {
+        assert_eq!((reviewer(1, 150).max_tokens, reviewer(1, 300).max_tokens), (150, 200));
+        let id = MessageId(derive("test", &[b"1"]));
+        let question = Question {
+            signal_id: id,
+            correlation_id: CorrelationId(id.0),
+            user_id: UserId::of_handle("operator"),
+            priority: 5,
+            deadline_ms: 2_000,
+            prompt: Prompt { system: "be brief", user: "side: buy\n".to_owned(), volatile: &[] },
+        };
+        let whole = tokens("be brief") + tokens("side: buy\n") + tokens(&schema().to_string());
+        assert_eq!(reviewer(whole - 1, 300).review(&question).await, Err(NoReview::TooLong));
+        assert_eq!(reviewer(whole, 300).review(&question).await, Err(NoReview::Unreachable), "asked, where nobody is");
     }
 }

@@ -189,7 +189,9 @@ async fn the_work_asks_several_at_once_wakes_who_waits_and_gives_up_in_time() {
 fn without_an_address_there_is_no_reviewer_and_a_half_configured_one_is_a_fault() {
     let config = ReviewConfig::parse(SHIPPED).unwrap();
     let of = |url: &'static str, key: &'static str| {
-        reviewer_of(Some(&config), move |name| Some(if name == "SWARM_LLM_URL" { url } else { key }.to_owned()))
+        reviewer_of(Some(&config), move |name| {
+            (name.starts_with("SWARM_LLM_")).then(|| if name == "SWARM_LLM_URL" { url } else { key }.to_owned())
+        })
     };
     assert!(of("", "").unwrap().is_none());
     assert_eq!(of("http://localhost:1", "").unwrap_err().0.len(), 1);

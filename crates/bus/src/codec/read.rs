@@ -335,7 +335,7 @@ enums! {
     verdict: Verdict => Verdict { Agree => Agree, Object => Object }
     no_review: NoReview => NoReview {
         NotConfigured => NotConfigured, Off => Off, Busy => Busy, Timeout => Timeout, Unreachable => Unreachable,
-        Refused => Refused, NotTheSchema => NotTheSchema,
+        Refused => Refused, NotTheSchema => NotTheSchema, TooLong => TooLong,
     }
     severity: Severity => Severity { Info => Info, Warning => Warning, Critical => Critical }
 }
