@@ -46,6 +46,9 @@ pub(crate) async fn flush(State(site): State<Arc<Site>>, headers: HeaderMap) -> 
 pub(crate) struct Since {
     /// Days back.
     days: Option<u32>,
+    /// Since midnight UTC instead.
+    #[serde(default)]
+    today: bool,
 }
 
 /// What it cost.
@@ -58,7 +61,8 @@ pub(crate) async fn spend(State(site): State<Arc<Site>>, headers: HeaderMap, sin
         return wire::refused(StatusCode::NOT_FOUND, "no_record", text);
     };
     let days = i64::from(since.days.unwrap_or(30).clamp(1, 366));
-    let from = work.now().plus_ms(-(days * DAY_MS));
+    let now = work.now();
+    let from = if since.today { now.plus_ms(-now.0.rem_euclid(DAY_MS)) } else { now.plus_ms(-(days * DAY_MS)) };
     match usage::report(work, from).await {
         Ok(lines) => {
             let line = |line: store::llm_usage::ReportLine| {
@@ -66,6 +70,7 @@ pub(crate) async fn spend(State(site): State<Arc<Site>>, headers: HeaderMap, sin
                     "tier": line.tier, "agent": line.agent, "alias": line.alias, "requests": line.requests,
                     "cached": line.cached, "failed": line.failed, "prompt_tokens": line.prompt_tokens,
                     "completion_tokens": line.completion_tokens, "cost_usd": usd_text(line.cost_micros),
+                    "cost_usd_micros": line.cost_micros,
                 })
             };
             Json(json!({ "since_ms": from.0, "rows": lines.into_iter().map(line).collect::<Vec<_>>() })).into_response()

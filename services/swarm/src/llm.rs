@@ -17,6 +17,8 @@ pub const OPERATOR_KEY: &str = "llm-operator";
 
 /// How long a question to the router may take; a test of a slow tier is the longest.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
+/// How long the cost beside a list of agents is waited for.
+const COST_WITHIN: Duration = Duration::from_secs(2);
 /// Exit status when the router does not answer.
 const UNREACHABLE: u8 = 69;
 
@@ -156,6 +158,26 @@ async fn ask(command: &LlmCommand, data_dir: &Path) -> Result<Value, String> {
         LlmCommand::Cache(CacheCommand::Stats) => answer["cache"].take(),
         _ => answer,
     })
+}
+
+/// What each agent's questions to models have cost since midnight UTC, millionths of a dollar; `None` when the router does not
+/// answer.
+pub(crate) async fn cost_today(data_dir: &Path) -> Option<BTreeMap<String, u64>> {
+    let (url, key) = door(data_dir).ok()?;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let http = reqwest::Client::builder().no_proxy().timeout(COST_WITHIN).build().ok()?;
+    let request = http.get(format!("{url}/v1/router/spend?today=true")).bearer_auth(key);
+    cost_by_agent(&request.send().await.ok()?.json().await.ok()?)
+}
+
+/// An agent has a row for each tier and alias.
+fn cost_by_agent(answer: &Value) -> Option<BTreeMap<String, u64>> {
+    let mut costs = BTreeMap::new();
+    for row in answer["rows"].as_array()? {
+        let cost: &mut u64 = costs.entry(row["agent"].as_str()?.to_owned()).or_default();
+        *cost = cost.saturating_add(row["cost_usd_micros"].as_u64()?);
+    }
+    Some(costs)
 }
 
 fn text(command: &LlmCommand, answer: &Value) -> String {
@@ -336,6 +358,16 @@ mod tests {
         let key = Keys::open(folder.path()).unwrap().secret("llm-buy_bot").unwrap();
         assert_eq!(&*keys.caller(&key).unwrap().agent, "buy_bot");
         assert!(!lines.contains(&key));
+    }
+
+    #[test]
+    fn the_cost_of_an_agent_is_that_of_all_its_rows_and_no_answer_is_no_cost_of_zero() {
+        let row = |agent: &str, micros: u64| json!({ "agent": agent, "cost_usd_micros": micros });
+        let rows = json!({ "rows": [row("buy_bot", 12_000), row("operator", 1), row("buy_bot", 300)] });
+        let costs = [("buy_bot".to_owned(), 12_300), ("operator".to_owned(), 1)];
+        assert_eq!(cost_by_agent(&rows), Some(costs.into()));
+        assert_eq!(cost_by_agent(&json!({ "rows": [] })), Some(BTreeMap::new()));
+        assert_eq!(cost_by_agent(&json!({ "error": { "code": "no_record" } })), None);
     }
 
     #[test]

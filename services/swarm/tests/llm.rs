@@ -7,12 +7,12 @@ use std::fs::{File, read_to_string};
 use std::process::Child;
 use std::time::Duration;
 
-use common::{config, send, swarm};
+use common::{Up, config, send, swarm};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use testkit::provider::{Dialect, Provider};
 use testkit::servers::fresh_folder;
-use testkit::wait::wait_until;
+use testkit::wait::{wait_until, wait_until_blocking};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -61,4 +61,21 @@ async fn the_router_alone_answers_at_the_address_and_by_the_key_that_it_names() 
     })
     .await;
     assert!(status.unwrap().success());
+}
+
+#[test]
+fn beside_each_agent_stands_what_it_cost_today_and_nothing_while_the_router_is_silent() {
+    let up = Up::start(&fresh_folder("llm-cost"));
+    let costs = |command: &str, field: &str| -> Vec<Value> {
+        let rows = up.ask(&[command])[field].as_array().cloned().unwrap_or_default();
+        assert_eq!(rows.len(), 11);
+        rows.iter().map(|row| row.get("cost_usd_today").expect("a cost, or null").clone()).collect()
+    };
+    for (command, field) in [("agents", "result"), ("status", "agents")] {
+        wait_until_blocking(PATIENCE, "what it cost", || costs(command, field).iter().all(|cost| cost == "0.000000"));
+    }
+    let router = up.processes()["llm_router"];
+    send(router, Signal::SIGSTOP);
+    assert!(costs("agents", "result").iter().all(Value::is_null));
+    send(router, Signal::SIGCONT);
 }

@@ -327,7 +327,25 @@ async fn answer(command: &Command, common: &Common) -> Result<Value, PeopleError
     if let Command::Drill(args) = command {
         return drill::drill(&connection, &files, &common.data_dir, args).await;
     }
-    perform(&connection, &files, command).await
+    let mut answer = perform(&connection, &files, command).await?;
+    let agents = match command {
+        Command::Status => Some("agents"),
+        Command::Agents { command: None } => Some("result"),
+        _ => None,
+    };
+    if let Some(rows) = agents.and_then(|field| answer[field].as_array_mut()) {
+        price(rows, crate::llm::cost_today(&common.data_dir).await.as_ref());
+    }
+    Ok(answer)
+}
+
+/// Puts beside each process what its questions to models have cost today; nothing where nobody can say.
+fn price(rows: &mut [Value], costs: Option<&BTreeMap<String, u64>>) {
+    for row in rows {
+        let name = row["agent"].as_str().unwrap_or_default();
+        let cost = costs.map(|costs| llm::money::usd_text(costs.get(name).copied().unwrap_or(0)));
+        row["cost_usd_today"] = json!(cost);
+    }
 }
 
 /// Does over a connection what a command says, signing with the person's key where that is needed, and gives the

@@ -181,7 +181,7 @@ fn files(out: &mut String, answer: &Value) {
 fn agents(out: &mut String, answer: &Value) {
     let _ = writeln!(
         out,
-        "{:<20} {:<12} {:>8} {:>7} {:<6} {:>8}  restarts in 60 s / 15 min / 24 h",
+        "{:<20} {:<12} {:>8} {:>7} {:<21} {:>8}  restarts in 60 s / 15 min / 24 h",
         "process", "is", "pid", "memory", "", "up"
     );
     for row in rows(answer) {
@@ -190,12 +190,12 @@ fn agents(out: &mut String, answer: &Value) {
         let kinds: Vec<String> = kinds.map(|(kind, count)| format!("{count} {kind}")).collect();
         let _ = writeln!(
             out,
-            "{:<20} {:<12} {:>8} {:>4} MB {:<6} {:>8}  {}{}",
+            "{:<20} {:<12} {:>8} {:>4} MB {:<21} {:>8}  {}{}",
             word(&row["agent"]),
             word(&row["verdict"]),
             word(&row["pid"]),
             row["rss_bytes"].as_u64().unwrap_or(0) >> 20,
-            word(&row["profile"]["name"]),
+            profile(row),
             row["up_ms"].as_u64().map_or_else(|| "-".to_owned(), lasted),
             windows.join(" / "),
             if kinds.is_empty() { String::new() } else { format!("  ({})", kinds.join(", ")) },
@@ -218,6 +218,12 @@ fn agents(out: &mut String, answer: &Value) {
         }
         more.iter().for_each(|text| line(out, &format!("    {text}")));
     }
+}
+
+/// `thick $0.0123 today`; `thick -` when nobody can say what its questions to models cost.
+fn profile(row: &Value) -> String {
+    let cost = row["cost_usd_today"].as_str().map_or_else(|| "-".to_owned(), |cost| format!("${cost} today"));
+    format!("{} {cost}", word(&row["profile"]["name"]))
 }
 
 /// `3h07m`, `12m`, `9s`.
@@ -382,6 +388,13 @@ mod tests {
             render(&Command::Status, &answer).contains("dead letters 3  oldest 70 s: `swarm dlq list`")
         };
         assert!(told(3) && !told(0));
+    }
+
+    #[test]
+    fn beside_a_profile_stands_what_it_cost_today_or_that_nobody_knows() {
+        let row = |cost: Value| serde_json::json!({ "profile": { "name": "thick" }, "cost_usd_today": cost });
+        assert_eq!(profile(&row("0.0123".into())), "thick $0.0123 today");
+        assert_eq!(profile(&row(Value::Null)), "thick -");
     }
 
     #[test]
