@@ -57,12 +57,20 @@ fn every_code_a_service_answers_is_explained() {
             let text = std::fs::read_to_string(path).unwrap();
             // Tests may refuse with words of their own.
             let text = text.split("#[cfg(test)]").next().unwrap_or_default();
-            for call in text.split("Refused::new(").skip(1) {
-                let literal = call.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
-                codes.extend(literal.map(str::to_owned));
-            }
+            // What stands between two quotation marks and is a code is a literal: code has more than capitals in it.
+            codes.extend(text.split('"').filter(|word| is_code(word)).map(str::to_owned));
         }
     }
     assert!(codes.len() > 10, "the sources were not read: {codes:?}");
     assert_eq!(explained("Answers of the services"), codes);
+}
+
+/// A word in capitals that is no name of a variable, no order's side and no word of a protocol.
+fn is_code(word: &str) -> bool {
+    let others = ["ACK", "CARGO_PKG_VERSION", "PATH", "SELL"];
+    word.len() > 2
+        && word.starts_with(|c: char| c.is_ascii_uppercase())
+        && word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+        && !word.starts_with("SWARM_")
+        && !others.contains(&word)
 }

@@ -7,10 +7,11 @@ use domain::time::UnixMs;
 use rails::book::Book;
 use runtime::{HandleError, Means};
 use serde_json::{Value, json};
+use store::kill::Kill;
 
 use crate::answer::Refused;
 use crate::services::nobody;
-use crate::{Shared, curve, gateway, halt, letters};
+use crate::{NAME, Shared, curve, gateway, halt, letters};
 
 /// Windows that a look at the ledger asks for, ms.
 const RATE_WINDOW_MS: i64 = 3_600_000;
@@ -40,14 +41,9 @@ pub async fn status(shared: &Shared, work: &impl Means) -> Result<Value, HandleE
         Ok(ledger) => ledger,
         Err(refused) => refused.json(),
     };
-    // A raise that is not written down yet is in force all the same.
-    let in_force = halt::standing(&shared.kill_file, &shared.lever).level;
     Ok(json!({
         "now": now.to_string(),
-        "kill": kill.map_or_else(
-            || json!({ "level": in_force.max(1), "reason": "no kill level is stored" }),
-            |k| json!({ "level": k.level.max(in_force), "epoch": k.epoch, "by": k.by, "reason": k.reason }),
-        ),
+        "kill": kill_level(shared, kill),
         "supervisor_pid": std::process::id(),
         "pending_approvals": pending,
         "dead_letters": dead_letters,
@@ -56,6 +52,25 @@ pub async fn status(shared: &Shared, work: &impl Means) -> Result<Value, HandleE
         "operator": ledger,
         "accounts": accounts,
     }))
+}
+
+/// The level that is in force, with who raised it and why. A raise that is not written down yet is in force all the same, and
+/// the file says whose it is.
+fn kill_level(shared: &Shared, stored: Option<Kill>) -> Value {
+    let in_force = halt::standing(&shared.kill_file, &shared.lever).level;
+    let Some(stored) = stored else {
+        return json!({ "level": in_force.max(1), "reason": "no kill level is stored" });
+    };
+    if in_force <= stored.level {
+        let Kill { level, epoch, by, reason, .. } = stored;
+        return json!({ "level": level, "epoch": epoch, "by": by, "reason": reason });
+    }
+    let raise = runtime::kill::read_whole(&shared.kill_file).and_then(|file| file.unrecorded.last().cloned());
+    let (by, reason) = raise.map_or_else(
+        || (NAME.to_owned(), "raised, and not written down yet".to_owned()),
+        |raise| (raise.by, raise.reason),
+    );
+    json!({ "level": in_force, "epoch": stored.epoch, "by": by, "reason": reason })
 }
 
 /// One account in short.

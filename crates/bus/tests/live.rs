@@ -21,6 +21,7 @@ use domain::subject::{Route, Stream, Subject};
 use domain::time::UnixMs;
 use futures::StreamExt as _;
 use support::{PATIENCE, Server, agents};
+use testkit::wait::wait_until;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -380,7 +381,9 @@ async fn the_supervisor_sees_what_waits_for_an_agent_and_until_when() {
         put(&root, &bytes(subject, Uuid::from_u128(n), signal(end).as_bytes())).await.unwrap();
     }
     let found = async || supervisor.waiting(Stream::TradingHigh, "buy_bot").await.unwrap().unwrap();
-    assert_eq!((found().await.messages, found().await.oldest_valid_until), (3, Some(until)));
+    // The server counts what waits for a consumer shortly after it took it.
+    wait_until(Duration::from_secs(10), "all three counted", || async { found().await.messages == 3 }).await;
+    assert_eq!(found().await.oldest_valid_until, Some(until));
     let mut puller = root.consumer(Stream::TradingHigh, "buy_bot").await.unwrap();
     let held = next(&mut puller).await;
     assert_eq!(found().await.messages, 3, "what is in its hands waits too");

@@ -238,6 +238,8 @@ fn a_file_of_the_configuration_changes_with_a_persons_signature_and_not_without(
     // Changed first: no new risk until somebody signs for it.
     std::fs::write(&review, format!("{own}\n# and again\n")).unwrap();
     scene.wait_for_level(1);
+    // In force first, then written down.
+    wait_until_blocking(BOUND, "its row", || !scene.governance("protected_file_changed").is_empty());
     assert_eq!(scene.governance("protected_file_changed")[0]["class"], "protected");
 
     // No other act, no other file, no stranger: and each try stands in the chain.
