@@ -396,12 +396,17 @@ impl Slot {
         let name = self.name().to_owned();
         let registry = &house.shared.registry;
         let Some(seen) = registry.incarnation(&name) else { return };
+        if let Err(error) = self.is_quarantined(house).await {
+            tracing::warn!(%error, process = name, "nobody knows yet whether it may work");
+        }
+        // Somebody who starts it for ever would fill the record for ever; it does no work, and that it stays down is known.
+        let is_quarantined = matches!(self.quarantined, Some(Some(_)));
         let Stage::External { known, asked, told_at } = &mut self.stage else { return };
         if *known != Some(seen.boot_id) {
             if let Some(before) = known.replace(seen.boot_id) {
                 let why =
                     asked.take().unwrap_or_else(|| Why::new(RestartKind::Crash, "ended; somebody started it again"));
-                self.uncounted = Some(Ended { boot_id: before, why });
+                self.uncounted = (!is_quarantined).then_some(Ended { boot_id: before, why });
                 // A second one of the same name, should it still run, makes room for the newest.
                 command(house, &name, "drain", before).await;
             }
@@ -412,7 +417,7 @@ impl Slot {
                 tracing::warn!(%error, process = name, "after a restart of ours this start may be counted again");
             }
         }
-        let is_down = matches!(self.quarantined, Some(Some(_))) || turn.all_stop;
+        let is_down = is_quarantined || turn.all_stop;
         if is_down && (seen.is_held || turn.all_stop) {
             registry.phase(&name, if turn.all_stop { Phase::Stopped } else { Phase::Usual });
         } else {
@@ -434,9 +439,6 @@ impl Slot {
         {
             *told_at = Some(turn.now);
             command(house, &name, says, seen.boot_id).await;
-        }
-        if let Err(error) = self.is_quarantined(house).await {
-            tracing::warn!(%error, process = name, "nobody knows yet whether it may work");
         }
         if let Some(sickness) = registry.sickness(&name, turn.now, house.store_since())
             && !std::mem::replace(&mut self.is_told_sick, true)
