@@ -9,6 +9,10 @@ use clap::Parser;
 use domain::time::Clock;
 use rand::SeedableRng;
 
+/// Between two planned restarts of a soak: four waves over nine agents at 1.5 signals a second are then some 480 signals, as many as
+/// one person may have permitted in a day.
+const RECYCLES_APART: std::time::Duration = std::time::Duration::from_secs(9);
+
 /// Kill, stop and cut off a running swarm's processes at random while signals flow; then check every record.
 #[derive(Debug, Parser)]
 #[command(name = "chaos", version, about)]
@@ -150,6 +154,7 @@ fn plan(arguments: &Arguments) -> Result<Plan, String> {
         mount: !arguments.no_mount,
         cluster: arguments.cluster,
         one_by_one: scripted,
+        apart: if arguments.recycle.is_some() { RECYCLES_APART } else { std::time::Duration::ZERO },
         script,
     })
 }

@@ -54,6 +54,8 @@ pub struct Plan {
     pub cluster: bool,
     /// No strike falls while an earlier wound is open.
     pub one_by_one: bool,
+    /// From one strike to the next, at least.
+    pub apart: Duration,
     /// Strikes to deal instead of drawn ones.
     pub script: Vec<Strike>,
 }
@@ -187,10 +189,11 @@ impl Storm<'_> {
         let mut script = self.plan.script.iter().copied().rev().collect::<Vec<_>>();
         let wanted = if script.is_empty() { self.plan.kills } else { script.len() };
         let mut next_tell = Instant::now() + TELL_EVERY;
+        let mut next_strike = Instant::now();
         let mut skipped = 0;
         while healed.len() < wanted {
             let most = if self.plan.one_by_one { 1 } else { OPEN_WOUNDS };
-            let room = healed.len() + open.len() < wanted && open.len() < most;
+            let room = healed.len() + open.len() < wanted && open.len() < most && Instant::now() >= next_strike;
             let strike = if !room || busy.contains(&Target::Up) {
                 None
             } else if self.plan.script.is_empty() {
@@ -200,6 +203,7 @@ impl Storm<'_> {
                 script.pop()
             };
             if let Some(strike) = strike {
+                next_strike = Instant::now() + self.plan.apart;
                 if strike.target == Target::Up {
                     // Its death ends everything below it; what is stopped or cut off just then could not end.
                     while let Some(done) = open.next().await {

@@ -22,9 +22,9 @@ pub const AGENTS: [&str; 9] = [
     "telegram_jarvis",
     "jarvis_x",
 ];
-/// What `swarm up` runs besides them and chaos leaves alone: the supervisor has a strike of its own, the page has no part in
-/// trading.
-pub const OTHERS: [&str; 2] = ["supervisor", "gateway"];
+/// What `swarm up` runs besides them and chaos leaves alone: the supervisor has a strike of its own, the page and the router of
+/// language models have no part in trading.
+pub const OTHERS: [&str; 3] = ["supervisor", "gateway", "llm_router"];
 /// Agents without which no signal gets through: struck three times as often as the others.
 const ON_THE_ROAD: [&str; 3] = ["treasury", "online_trading", "buy_bot"];
 /// Restarts of one agent that chaos causes within one life of `swarm up`: one below the sixth of a quarter of an hour,
