@@ -158,7 +158,10 @@ impl Registry {
             known.boot_id = Some(boot_id);
             known.started_at = Some(now);
             (known.beat, known.moved, known.ready_at, known.rss_bytes) = (None, None, None, None);
-            known.quarantined = None;
+            // What somebody else starts may be in quarantine all the same.
+            if !known.is_external {
+                known.quarantined = None;
+            }
             known.phase = Phase::Usual;
         });
     }
@@ -599,6 +602,9 @@ mod tests {
         assert_eq!(beat(6, true), Some((6, true)));
         assert_eq!(beat(5, false), Some((6, true)), "late words of the one before");
         assert_eq!(beat(6, false), Some((6, false)));
+        stage.registry.quarantined("x", Some("4 faults in 60 s"));
+        assert_eq!(beat(7, true), Some((7, true)));
+        assert_eq!(stage.registry.view(stage.at(0), 0)[1]["verdict"], "quarantined", "a new start of it is no release");
     }
 
     #[test]
