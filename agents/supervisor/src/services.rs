@@ -411,7 +411,7 @@ async fn agent_act(shared: &Shared, work: &impl Means, payload: &[u8]) -> Answer
     }
     match &signed.act.what {
         Act::ReleaseAgent { agent, quarantined } => {
-            let released = crate::lifecycle::release(&mut unit, agent, quarantined, by, reason, now).await?;
+            let released = crate::lifecycle::release(&mut unit, agent, quarantined, &signed.act, now).await?;
             if let Err(why) = released {
                 return Ok(Err(Refused::new("NOT_IN_QUARANTINE", &why)));
             }

@@ -2,6 +2,7 @@
 //! governance chain, and the quarantine when it was one too many.
 
 use domain::ids::BootId;
+use domain::person::PersonAct;
 use domain::time::UnixMs;
 use runtime::{HandleError, Record};
 use serde_json::json;
@@ -140,16 +141,20 @@ pub async fn release(
     unit: &mut Unit,
     agent: &str,
     quarantined: &str,
-    by: &str,
-    reason: &str,
+    act: &PersonAct,
     now: UnixMs,
 ) -> Result<Result<(), String>, HandleError> {
+    let (by, reason) = (&act.person_id, &act.reason);
     let rows = store::supervision::declared(unit).await?;
     let Some(row) = rows.iter().find(|row| row.agent == agent && row.state == QUARANTINED) else {
         return Ok(Err(format!("{agent} is not in quarantine")));
     };
     if row.reason != quarantined {
         return Ok(Err(format!("{agent} is in quarantine for another reason than was shown: look again")));
+    }
+    // The same reason may come again while an act is still good: one that is older than the quarantine is about an earlier one.
+    if act.signed_at < row.at {
+        return Ok(Err(format!("{agent} went into quarantine after this was signed: look at why, and sign again")));
     }
     declare(unit, agent, RUNNING, &format!("released by {by}: {reason}"), now).await?;
     let body = json!({ "agent": agent, "by": by, "reason": reason, "was": row.reason });
@@ -311,19 +316,38 @@ mod tests {
             count(&door, "dexter", &ended(n, "exit 1"), true).await.unwrap();
         }
         door.1.advance_ms(1);
-        let release = async |agent| {
+        let release_signed = async |agent: &str, signed_at| {
             let mut unit = door.begin(nobody()).await.unwrap();
             let now = unit.now().await.unwrap();
-            let released = super::release(&mut unit, agent, "4 faults in 60 s", "anna", "mended", now).await.unwrap();
+            let act = PersonAct {
+                schema: PersonAct::SCHEMA.to_owned(),
+                person_id: "anna".to_owned(),
+                what: domain::person::Act::ReleaseAgent {
+                    agent: agent.to_owned(),
+                    quarantined: "4 faults in 60 s".to_owned(),
+                },
+                reason: "mended".to_owned(),
+                signed_at,
+            };
+            let released = super::release(&mut unit, agent, "4 faults in 60 s", &act, now).await.unwrap();
             unit.commit().await.unwrap();
             released
         };
+        let release = async |agent: &str| release_signed(agent, domain::time::Clock::now(door.1.as_ref())).await;
         assert_eq!(release("monitor").await.unwrap_err(), "monitor is not in quarantine");
         release("dexter").await.unwrap();
         assert_eq!(read(&door, "dexter").await.unwrap(), (None, Vec::new()));
         let counted = count(&door, "dexter", &ended(5, "exit 1"), true).await.unwrap();
         assert_eq!((counted.ends.len(), counted.breach), (1, None));
         assert!(release("dexter").await.is_err());
+        let signed_at = domain::time::Clock::now(door.1.as_ref());
+        door.1.advance_ms(1);
+        for n in 6..=8 {
+            count(&door, "dexter", &ended(n, "exit 1"), true).await.unwrap();
+        }
+        let replayed = release_signed("dexter", signed_at).await.unwrap_err();
+        assert!(replayed.contains("after this was signed"), "an act of before, for the same words: {replayed}");
+        release("dexter").await.unwrap();
     }
 
     #[tokio::test]
