@@ -15,7 +15,8 @@
 //!
 //! A sale for dollars is divided by the larger price, so that at today's mark it never brings more than was asked. Every
 //! sale is reduce-only: this is spot. One signal makes one leg (leg 0); an amount over the venue's maximum is left for
-//! the rails to refuse, never split behind the back of the one who asked.
+//! the rails to refuse, never split behind the back of the one who asked. Slices that the signal asks for stay one leg and
+//! one order: they are a way to work it, and must fit before its end.
 
 use std::collections::BTreeMap;
 
@@ -98,7 +99,7 @@ pub fn resolve(token_address: &str, around: PlanInputs<'_>) -> Result<Resolved, 
 /// Plans one signal. The answer has no intent for a HOLD and one for everything else.
 ///
 /// # Errors
-/// [`RejectCode::Expired`], [`RejectCode::UnknownInstrument`], [`RejectCode::NoMark`], [`RejectCode::TooSmall`],
+/// [`RejectCode::Expired`] (also when its slices would end too late), [`RejectCode::UnknownInstrument`], [`RejectCode::NoMark`], [`RejectCode::TooSmall`],
 /// [`RejectCode::MissingField`] (no size), [`RejectCode::AmbiguousAmount`] (BUY all), [`RejectCode::BadDecimal`] (an
 /// amount out of range).
 pub fn plan(signal: &TradingSignal, header: &Header, around: PlanInputs<'_>) -> Result<Vec<OrderIntent>, Reject> {
@@ -110,6 +111,16 @@ pub fn plan(signal: &TradingSignal, header: &Header, around: PlanInputs<'_>) -> 
     let valid_until = header.valid_until.unwrap_or_else(|| header.made_at.plus_ms(around.config.signal_ttl_ms));
     if around.now >= valid_until {
         return Err(Reject::new(RejectCode::Expired, format!("valid_until={valid_until} now={}", around.now)));
+    }
+    if let Some(slices) = signal.slices
+        && around.now.plus_ms(slices.lasts_ms()) >= valid_until
+    {
+        let detail = format!(
+            "{} slices {} ms apart end after valid_until={valid_until}: ask for fewer, closer ones or a later end",
+            slices.count(),
+            slices.every_ms()
+        );
+        return Err(Reject::new(RejectCode::Expired, detail));
     }
     let resolved = resolve(&signal.token_address, around)?;
     let mark = fresh_mark(resolved.id(), around);
@@ -134,6 +145,7 @@ pub fn plan(signal: &TradingSignal, header: &Header, around: PlanInputs<'_>) -> 
         worst_price,
         reduce_only: side == Side::Sell,
         valid_until,
+        slices: signal.slices,
         reasoning: clean_text(&signal.reasoning),
         opinion: Opinion::NotAsked,
     }])

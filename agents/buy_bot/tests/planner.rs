@@ -9,7 +9,7 @@ use domain::ids::{CorrelationId, IntentId, MessageId, UserId, derive};
 use domain::market::{Instrument, InstrumentId, Mark, Symbol, Venue};
 use domain::message::{Header, MAX_TEXT_CHARS, SignalAction, SignalSize, TradingSignal};
 use domain::money::{Price, Quantity, Usd};
-use domain::order::{Amount, OrderIntent, OrderType, Origin, Side, TimeInForce};
+use domain::order::{Amount, OrderIntent, OrderType, Origin, Side, Slices, TimeInForce};
 use domain::reject::{Reject, RejectCode};
 use domain::time::UnixMs;
 use proptest::prelude::*;
@@ -73,6 +73,7 @@ fn signal(action: SignalAction, token: &str, size: SignalSize, limit: Option<&st
         size,
         price_limit: limit.map(|text| Price::parse(text).unwrap()),
         time_in_force: None,
+        slices: None,
         confidence_bps: None,
         reasoning: "because".into(),
         origin: Origin::Person { handle: "operator".into() },
@@ -199,6 +200,22 @@ fn a_limit_order_rests_only_when_configured_so() {
     assert_eq!(outcome(world.plan(&market, &header())), "sell 1 61120.63 market ioc reduce_only");
 }
 
+#[test]
+fn slices_stay_one_order_and_must_fit_before_its_end() {
+    let world = World::new();
+    // The signal of `header` ends 60 s after NOW.
+    for (count, every_ms, fits) in [(2, 59_999, true), (2, 60_000, false), (50, 1_000, true), (50, 1_300, false)] {
+        let slices = Slices::new(count, every_ms);
+        let buy = TradingSignal { slices, ..signal(SignalAction::Buy, "BTCUSDT", dollars("600"), None) };
+        match world.plan(&buy, &header()) {
+            Ok(intents) => {
+                assert_eq!((intents.len(), intents[0].slices, fits), (1, slices, true), "{count} {every_ms}")
+            }
+            Err(reject) => assert_eq!((reject.code.code(), fits), ("EXPIRED", false), "{count} {every_ms}"),
+        }
+    }
+}
+
 /// Any decimal that can be written with up to 18 places, biased to no size.
 fn any_decimal() -> impl Strategy<Value = Decimal> {
     (any::<u64>(), 0u32..=18).prop_map(|(digits, scale)| Decimal::from_i128_with_scale(i128::from(digits), scale))
@@ -229,6 +246,7 @@ fn any_signal() -> impl Strategy<Value = TradingSignal> {
             size,
             price_limit,
             time_in_force: None,
+            slices: None,
             confidence_bps: None,
             reasoning,
             origin: Origin::Agent { name: "anyone".into() },

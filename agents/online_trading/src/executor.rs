@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::order::{OrderState, OrderStatus};
+use domain::order::{OrderState, OrderStatus, Side};
 use domain::time::UnixMs;
 use rails::check::KillReading;
 use runtime::kill::KillSwitch;
@@ -16,9 +16,10 @@ use venues::exchange::{CancelOutcome, Exchange, OrderRequest, Outcome};
 use crate::permit::{is_stopped, report};
 
 /// Looked at without being woken, so that nothing waits for a lost wake-up.
-const EVERY: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_millis(EVERY_MS.cast_unsigned());
+const EVERY_MS: i64 = 1_000;
 /// How long after its valid-until a sent order is still looked for before "not found" is taken as final, ms.
-const LATE_ARRIVAL_MS: i64 = 10_000;
+pub(crate) const LATE_ARRIVAL_MS: i64 = 10_000;
 
 /// The part of the desk that talks to the exchange about orders.
 pub struct Executor {
@@ -42,14 +43,19 @@ impl Executor {
     /// # Errors
     /// [`HandleError::Fatal`].
     pub async fn run(&self, work: &Work) -> Result<(), HandleError> {
+        let mut pause = EVERY;
         loop {
             tokio::select! {
                 () = work.shutdown.cancelled() => return Ok(()),
                 () = self.wake.notified() => {}
-                () = tokio::time::sleep(EVERY) => {}
+                () = tokio::time::sleep(pause) => {}
             }
+            pause = EVERY;
             match self.turn(work).await {
-                Ok(()) => work.progress(),
+                Ok(next) => {
+                    pause = next;
+                    work.progress();
+                }
                 Err(HandleError::Fatal(text)) => return Err(HandleError::Fatal(text)),
                 Err(error) => tracing::warn!(%error, "orders will be looked at again"),
             }
@@ -66,7 +72,7 @@ impl Executor {
         let ours = store::orders::open_orders(&mut unit, &[self.exchange.venue()]).await?;
         unit.rollback().await?;
         for order in &at_venue {
-            if !ours.iter().any(|o| o.client_order_id == order.client_order_id) {
+            if !ours.iter().any(|o| o.is_known_as(&order.client_order_id)) {
                 return Err(HandleError::Fatal(format!(
                     "{} holds the open order {} that the ledger does not know: look at it there, cancel it, start again",
                     self.exchange.venue(),
@@ -74,30 +80,40 @@ impl Executor {
                 )));
             }
         }
-        self.turn(work).await
+        self.turn(work).await.map(drop)
     }
 
-    /// Takes up every order that is not final.
+    /// Takes up every order that is not final. Gives how long to wait for the next look.
     ///
     /// # Errors
     /// Store failures.
-    pub async fn turn(&self, work: &impl Record) -> Result<(), HandleError> {
+    pub async fn turn(&self, work: &impl Record) -> Result<Duration, HandleError> {
         let mut unit = work.begin(crate::nobody()).await?;
         let now = unit.now().await?;
         let orders = store::orders::open_orders(&mut unit, &[self.exchange.venue()]).await?;
         let kill = self.kill.read(&mut unit).await?;
         unit.rollback().await?;
         metrics::gauge!("swarm_open_orders").set(f64::from(u32::try_from(orders.len()).unwrap_or(u32::MAX)));
-        let mut fault = None;
+        let (mut fault, mut soonest) = (None, now.plus_ms(EVERY_MS));
         for order in orders {
-            // An order that can't be worked on must not hold up the others, exits least of all.
-            if let Err(error) = self.take_up(work, &order, kill, now).await {
-                tracing::error!(order_id = %order.order_id, %error, "left for the next turn");
-                metrics::counter!("swarm_orders_left_total").increment(1);
-                fault = Some(error);
+            let sliced = order.envelope.slicing.is_some();
+            let taken_up = if sliced {
+                self.take_up_sliced(work, &order, kill, now).await
+            } else {
+                self.take_up(work, &order, kill, now).await.map(|()| None)
+            };
+            match taken_up {
+                Ok(due) => soonest = soonest.min(due.unwrap_or(soonest)),
+                // An order that can't be worked on must not hold up the others, exits least of all.
+                Err(error) => {
+                    tracing::error!(order_id = %order.order_id, %error, "left for the next turn");
+                    metrics::counter!("swarm_orders_left_total").increment(1);
+                    fault = Some(error);
+                }
             }
         }
-        fault.map_or(Ok(()), |error| Err(HandleError::Retry(error.to_string())))
+        let pause = Duration::from_millis(u64::try_from(soonest.since_ms(now)).unwrap_or(0));
+        fault.map_or(Ok(pause), |error| Err(HandleError::Retry(error.to_string())))
     }
 
     async fn take_up(
@@ -135,6 +151,10 @@ impl Executor {
             return unit.rollback().await.map_err(Into::into);
         }
         unit.commit().await?;
+        // The commit may have taken long.
+        if self.is_pressed(order.envelope.side) {
+            return self.finish_unsent(work, order, "KILL_LEVEL").await;
+        }
         match self.exchange.place(&OrderRequest::of_envelope(&order.envelope)).await {
             Outcome::Placed(status) => self.record(work, order, &status).await,
             Outcome::Rejected { code } => self.finish(work, order, OrderState::Rejected, Some(code)).await,
@@ -145,6 +165,15 @@ impl Executor {
                 self.wake.notify_one();
                 Ok(())
             }
+        }
+    }
+
+    /// Whether what is known without the database forbids this side; that of level 1 it can't say.
+    fn is_pressed(&self, side: Side) -> bool {
+        let level = self.kill.without_database().level();
+        match side {
+            Side::Buy => level >= 2,
+            Side::Sell => level >= 4,
         }
     }
 

@@ -10,6 +10,8 @@ pub mod executor;
 pub mod market;
 pub mod permit;
 pub mod process;
+mod sliced;
+pub mod slices;
 pub mod source;
 
 use std::collections::BTreeMap;

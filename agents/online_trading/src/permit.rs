@@ -31,6 +31,9 @@ pub async fn accept(
     if order.venue != venue {
         return Err(bad("the permit is for another venue").into());
     }
+    if order.slicing.is_some() && order.child_quantity(0).is_none() {
+        return Err(bad("its slices are not those of its quantity").into());
+    }
     if let Err(fault) = verifier.verify(permit, now) {
         metrics::counter!("swarm_permits_refused_total", "code" => RefusalCode::BadPermit.code()).increment(1);
         return Err(bad(&fault.to_string()).into());
@@ -72,6 +75,7 @@ fn order_row(permit: &Permit, now: UnixMs) -> OrderRow {
         updated_at: now,
         sent_at: None,
         outcome_posted: false,
+        children: Vec::new(),
     }
 }
 

@@ -51,6 +51,10 @@ pub fn build(
         reduce_only: intent.reduce_only,
         valid_until,
         policy_version: policy_version.to_owned(),
+        slicing: intent
+            .slices
+            .zip(instrument)
+            .and_then(|(slices, rules)| slices.fit(quantity, intent.worst_price, rules)),
     })
 }
 

@@ -47,7 +47,7 @@ pub async fn post(
         if !store::orders::mark_outcome_posted(unit, user_id, order_id).await? {
             return Err(HandleError::Retry(format!("the end of order {order_id} was posted meanwhile")));
         }
-        let audit = json!({
+        let mut audit = json!({
             "order_id": order_id,
             "client_order_id": order.client_order_id,
             "venue_order_id": order.venue_order_id,
@@ -56,6 +56,9 @@ pub async fn post(
             "filled": order.filled,
             "code": order.code,
         });
+        if !order.children.is_empty() {
+            audit["children"] = json!(order.children);
+        }
         store::audit::append(unit, user_id, "order_outcome", NAME, &audit, sight.now).await?;
         let code = order.code.clone().unwrap_or_default();
         let text = format!(

@@ -128,6 +128,12 @@ impl OrderId {
     pub fn client_order_id(self) -> String {
         format!("s{}", self.0.simple())
     }
+
+    /// The client order id a venue sees of child `n` of this order: of the same shape, a function of both.
+    #[must_use]
+    pub fn child_client_order_id(self, n: u16) -> String {
+        format!("s{}", derive("swarm.child.v1", &[self.0.as_bytes(), &n.to_be_bytes()]).simple())
+    }
 }
 
 #[cfg(test)]
@@ -144,6 +150,8 @@ mod tests {
     #[test]
     fn a_client_order_id_fits_the_venue() {
         let id = OrderId::of_intent(IntentId::of_leg(MessageId(Uuid::nil()), 0));
-        assert_eq!(id.client_order_id().len(), 33);
+        let names: std::collections::BTreeSet<_> =
+            (0..300).map(|n| id.child_client_order_id(n)).chain([id.client_order_id()]).collect();
+        assert!(names.len() == 301 && names.iter().all(|name| name.len() == 33), "each child has one of its own");
     }
 }

@@ -6,7 +6,7 @@ use crate::canonical::Sha256Digest;
 use crate::ids::{ApprovalId, BootId, CorrelationId, MessageId, OrderId, TaskId, UserId};
 use crate::market::{Candle, InstrumentId, MarketTick, Venue};
 use crate::money::{Price, Quantity, Usd};
-use crate::order::{OrderEnvelope, OrderIntent, OrderState, Origin, Permit, TimeInForce};
+use crate::order::{OrderEnvelope, OrderIntent, OrderState, Origin, Permit, Slices, TimeInForce};
 use crate::subject::{Priority, Route, Subject};
 use crate::time::UnixMs;
 
@@ -176,6 +176,8 @@ pub struct TradingSignal {
     pub price_limit: Option<Price>,
     /// How long the venue keeps a price limit, when the sender says so.
     pub time_in_force: Option<TimeInForce>,
+    /// In how many parts, and how far apart; `None`: in one piece.
+    pub slices: Option<Slices>,
     /// Confidence in hundredths of a percent (0 to 10,000), when given.
     pub confidence_bps: Option<u16>,
     /// Why, at most 500 characters; untrusted.

@@ -31,7 +31,7 @@ pub enum ModifyFault {
 }
 
 /// The envelope with less quantity, or a worst price that gives less room, or both. All else stays, its end too: a change
-/// buys no time. Its slippage bound stays as an upper bound.
+/// buys no time. Its slippage bound stays as an upper bound, and its slices keep their size: there are fewer of them.
 ///
 /// # Errors
 /// [`ModifyFault`]: it never asks for more than was asked.
@@ -52,7 +52,8 @@ pub fn modified(envelope: &OrderEnvelope, change: Change) -> Result<OrderEnvelop
         return Err(ModifyFault::Nothing);
     }
     let max_notional_usd = worst_price.notional_up(quantity).map_err(|_| ModifyFault::OutOfRange)?;
-    Ok(OrderEnvelope { quantity, worst_price, max_notional_usd, ..envelope.clone() })
+    let slicing = envelope.slicing.and_then(|slicing| slicing.of_less(quantity));
+    Ok(OrderEnvelope { quantity, worst_price, max_notional_usd, slicing, ..envelope.clone() })
 }
 
 /// What the venue would refuse of a modified order. The rails judge it anyway; this answers the person at once.
@@ -62,11 +63,14 @@ pub fn modified(envelope: &OrderEnvelope, change: Change) -> Result<OrderEnvelop
 pub fn suits_venue(envelope: &OrderEnvelope, rules: &Instrument) -> Result<(), ModifyFault> {
     let (quantity, price) = (envelope.quantity, envelope.worst_price);
     let notional = price.notional_down(quantity).map_err(|_| ModifyFault::OutOfRange)?;
+    let part = envelope.slicing.map_or(quantity, |slicing| slicing.quantity);
+    let part_notional = price.notional_down(part).map_err(|_| ModifyFault::OutOfRange)?;
     for (good, fault) in [
         (quantity.floor_to(rules.step) == quantity, "the quantity is no multiple of its step"),
         (quantity.value() >= rules.min_quantity, "the quantity is below its minimum"),
         (price.floor_to(rules.tick) == Some(price), "the price is no multiple of its tick"),
         (notional.value() >= rules.min_notional, "the notional is below its minimum"),
+        (part_notional.value() >= rules.min_notional, "the notional of a slice is below its minimum"),
     ] {
         if !good {
             return Err(ModifyFault::Venue(fault));

@@ -135,6 +135,15 @@ fn venue_filter(case: &Case<'_>) -> Result<(), Stop> {
     require(price.floor_to(*tick) == Some(price), [("price", &price), ("tick", tick)])?;
     let notional = price.notional_down(quantity)?;
     require(notional.value() >= *min_notional, [("notional_usd", &notional), ("min_notional_usd", min_notional)])?;
+    if let Some(slicing) = order.slicing {
+        // Each child is an order of its own to the venue. The last is the largest and no larger than the whole.
+        let (part, least) = (slicing.quantity, price.notional_down(slicing.quantity)?);
+        let is_whole = order.child_quantity(slicing.count.saturating_sub(1)).is_some();
+        require(is_whole, [("slices", &slicing.count), ("slice", &part), ("quantity", &quantity)])?;
+        let taken = part.value() >= *min_quantity && part.floor_to(*step) == part;
+        require(taken, [("slice", &part), ("min_quantity", min_quantity), ("step", step)])?;
+        require(least.value() >= *min_notional, [("slice_usd", &least), ("min_notional_usd", min_notional)])?;
+    }
     let (claimed, worst) = (order.max_notional_usd, price.notional_up(quantity)?);
     require(claimed == worst, [("max_notional_usd", &claimed), ("worst_notional_usd", &worst)])
 }

@@ -67,6 +67,10 @@ pub fn lines(envelope: &OrderEnvelope, tier: u8, digest: Sha256Digest) -> Vec<(S
     if !e.min_out.is_zero() {
         lines.push(("At least out", e.min_out.to_string()));
     }
+    if let Some(slicing) = e.slicing {
+        let (count, each, apart) = (slicing.count, slicing.quantity, slicing.every_ms);
+        lines.push(("Slices", format!("{count} child orders of {each}, the last with the rest, {apart} ms apart")));
+    }
     lines.extend([
         ("Only reduces", if e.reduce_only { "yes" } else { "no" }.to_owned()),
         ("Kind", format!("{} ({kind})", word(&e.action))),

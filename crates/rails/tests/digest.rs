@@ -5,7 +5,7 @@
 use domain::ids::{ApprovalId, IntentId, OrderId, UserId};
 use domain::market::{Symbol, Venue};
 use domain::money::{Price, Quantity, Usd};
-use domain::order::{OrderEnvelope, OrderType, Side, TimeInForce};
+use domain::order::{OrderEnvelope, OrderType, Side, Slicing, TimeInForce};
 use domain::time::UnixMs;
 use proptest::prelude::*;
 use rust_decimal::Decimal;
@@ -48,6 +48,11 @@ prop_compose! {
             reduce_only: rest.1,
             valid_until: UnixMs(rest.2),
             policy_version: words.2,
+            slicing: Some(Slicing {
+                count: u16::try_from(rest.0 % 50).unwrap(),
+                quantity: Quantity::new(amounts.3).unwrap(),
+                every_ms: rest.0,
+            }),
         }
     }
 }
@@ -84,7 +89,7 @@ proptest! {
         digests.sort_unstable();
         digests.dedup();
         prop_assert_eq!(digests.len(), count);
-        prop_assert_eq!(base.len(), 19, "a field that is not in this test is not in the digest's proof");
+        prop_assert_eq!(base.len(), 20, "a field that is not in this test is not in the digest's proof");
     }
 
     /// Key order and blanks are nothing; a key twice is no envelope, whichever of the two would win.

@@ -69,7 +69,7 @@ pub const DESK: &[TableGrant] = &[
     grant("permits", "SELECT"),
     PERMIT_STEP,
     grant("orders", "SELECT, INSERT"),
-    grant("orders(state, filled, venue_order_id, code, updated_at, sent_at)", "UPDATE"),
+    grant("orders(state, filled, venue_order_id, code, updated_at, sent_at, children)", "UPDATE"),
     grant("fills", "SELECT, INSERT"),
     grant("audit_heads", "SELECT, INSERT, UPDATE"),
     grant("trade_audit", "SELECT, INSERT"),

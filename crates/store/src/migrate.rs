@@ -12,7 +12,7 @@ use crate::StoreError;
 use crate::postgres::value::Reader;
 
 /// The files of `migrations/`, in order. A file that has been released never changes.
-const FILES: [(&str, &str); 14] = [
+const FILES: [(&str, &str); 15] = [
     ("0001_roles.sql", include_str!("../../../migrations/0001_roles.sql")),
     ("0002_common.sql", include_str!("../../../migrations/0002_common.sql")),
     ("0003_ledger.sql", include_str!("../../../migrations/0003_ledger.sql")),
@@ -27,6 +27,7 @@ const FILES: [(&str, &str); 14] = [
     ("0012_restart_kinds.sql", include_str!("../../../migrations/0012_restart_kinds.sql")),
     ("0013_dead_letters.sql", include_str!("../../../migrations/0013_dead_letters.sql")),
     ("0014_supervisor_orders.sql", include_str!("../../../migrations/0014_supervisor_orders.sql")),
+    ("0015_child_orders.sql", include_str!("../../../migrations/0015_child_orders.sql")),
 ];
 /// Roles live in the whole server: two databases set up at once may collide on them.
 const ROLE_ATTEMPTS: u32 = 20;

@@ -3,7 +3,7 @@
 use domain::ids::{OrderId, PermitId, UserId};
 use domain::market::Venue;
 use domain::money::{Quantity, Usd};
-use domain::order::{Fill, OrderEnvelope, OrderState};
+use domain::order::{ChildOrder, Fill, OrderEnvelope, OrderState};
 use domain::time::UnixMs;
 
 use crate::fits::{exact, fits};
@@ -38,6 +38,18 @@ pub struct OrderRow {
     pub sent_at: Option<UnixMs>,
     /// Treasury has posted its end.
     pub outcome_posted: bool,
+    /// What was sent of a sliced order: child `n` is the one at `n`. Empty for an order in one piece. They live in the row
+    /// of their order, so that one lock and one write hold for all of them.
+    pub children: Vec<ChildOrder>,
+}
+
+impl OrderRow {
+    /// Whether a venue knows it, or a child of it, by this client order id.
+    #[must_use]
+    pub fn is_known_as(&self, client_order_id: &str) -> bool {
+        self.client_order_id == client_order_id
+            || self.children.iter().any(|child| child.client_order_id == client_order_id)
+    }
 }
 
 /// Stores an order before it is sent; `false` when it is stored already.
@@ -48,7 +60,16 @@ pub async fn insert(unit: &mut Unit, row: &OrderRow) -> Result<bool, StoreError>
     exact(row.filled.value())?;
     let times = [(Some(row.created_at), "created_at"), (Some(row.updated_at), "updated_at"), (row.sent_at, "sent_at")];
     times.into_iter().try_for_each(|(at, column)| at.map_or(Ok(()), |at| fits(at, column)))?;
+    children_fit(&row.children)?;
     unit.records_of(row.user_id).await?.insert_order(row).await
+}
+
+fn children_fit(children: &[ChildOrder]) -> Result<(), StoreError> {
+    children.iter().try_for_each(|child| {
+        exact(child.quantity.value())?;
+        exact(child.filled.value())?;
+        fits(child.sent_at, "sent_at")
+    })
 }
 
 /// Notes that an order of the unit's tenant is being handed to the venue: pending to open. `false` when it was not
@@ -78,6 +99,32 @@ pub async fn set_state(
     let user = unit.required()?;
     exact(filled.value())?;
     unit.records().set_order_state(user, order_id, state, filled, venue_order_id, code).await
+}
+
+/// An order of the unit's tenant, held until the unit ends: who else writes it waits.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn lock(unit: &mut Unit, order_id: OrderId) -> Result<Option<OrderRow>, StoreError> {
+    let user = unit.required()?;
+    unit.records().lock_order(user, order_id).await
+}
+
+/// Writes the children of an order of the unit's tenant, what they filled together, and that it was sent. `false` when the
+/// order had ended before. The caller holds it by [`lock`]. None is ever taken away, and what ended stays as it is.
+///
+/// # Errors
+/// [`StoreError`]; children that are more than their order in sum, fewer than before, or that go back, are refused.
+pub async fn set_children(
+    unit: &mut Unit,
+    order_id: OrderId,
+    children: &[ChildOrder],
+    filled: Quantity,
+) -> Result<bool, StoreError> {
+    let user = unit.required()?;
+    exact(filled.value())?;
+    children_fit(children)?;
+    unit.records().set_children(user, order_id, children, filled).await
 }
 
 /// Orders of all users at these venues that have not ended, oldest first.

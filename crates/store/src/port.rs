@@ -12,7 +12,7 @@ use domain::canonical::Sha256Digest;
 use domain::ids::{ApprovalId, MessageId, OrderId, PermitId, UserId};
 use domain::market::{Instrument, InstrumentId, Venue};
 use domain::money::{Quantity, Usd};
-use domain::order::{Fill, OrderState, Permit};
+use domain::order::{ChildOrder, Fill, OrderState, Permit};
 use domain::time::UnixMs;
 use rails::book::{Book, Change};
 use sqlx::postgres::PgConnection;
@@ -127,6 +127,14 @@ pub trait Orders {
         filled: Quantity,
         venue_order_id: Option<&str>,
         code: Option<&str>,
+    ) -> Result<bool>;
+    async fn lock_order(&mut self, user: UserId, order_id: OrderId) -> Result<Option<OrderRow>>;
+    async fn set_children(
+        &mut self,
+        user: UserId,
+        order_id: OrderId,
+        children: &[ChildOrder],
+        filled: Quantity,
     ) -> Result<bool>;
     async fn open_orders(&mut self, venues: &[Venue]) -> Result<Vec<OrderRow>>;
     async fn order(&mut self, order_id: OrderId) -> Result<Option<OrderRow>>;

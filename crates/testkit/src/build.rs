@@ -56,6 +56,7 @@ pub fn buy_signal(symbol: &str, notional: &str) -> TradingSignal {
         size: SignalSize::Notional(Usd::parse(notional).expect("an amount")),
         price_limit: None,
         time_in_force: None,
+        slices: None,
         confidence_bps: None,
         reasoning: "a test".to_owned(),
         origin: Origin::Person { handle: "operator".to_owned() },
@@ -83,6 +84,7 @@ pub fn buy_intent(name: &str, symbol: &str, quantity: &str, price: &str, now: Un
         worst_price: Price::parse(price).expect("a price"),
         reduce_only: false,
         valid_until: now.plus_ms(60_000),
+        slices: None,
         reasoning: "a test".to_owned(),
         opinion: domain::review::Opinion::NotAsked,
     }

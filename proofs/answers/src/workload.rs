@@ -259,6 +259,7 @@ impl Desk {
             size: SignalSize::Notional(Usd::dollars(dollars)),
             price_limit: None,
             time_in_force: None,
+            slices: None,
             confidence_bps: None,
             reasoning: self.reason(source),
             origin: match source.birth {

@@ -103,6 +103,7 @@ fn order() -> Result<OrderEnvelope, MoneyError> {
         reduce_only: false,
         valid_until: NOW.plus_ms(60_000),
         policy_version: "bench".to_owned(),
+        slicing: None,
     })
 }
 

@@ -139,6 +139,7 @@ fn intent(user_id: UserId, number: usize) -> Result<OrderIntent, BenchError> {
         worst_price: Price::parse("60600").map_err(wrong)?,
         reduce_only: false,
         valid_until: UnixMs(0),
+        slices: None,
         reasoning: String::new(),
         opinion: domain::review::Opinion::NotAsked,
     })

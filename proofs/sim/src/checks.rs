@@ -111,6 +111,8 @@ pub struct Checks {
     heads: BTreeMap<Chain, (i64, Sha256Digest)>,
     audited: BTreeMap<(String, String), u32>,
     calls: BTreeMap<String, u32>,
+    /// Base quantity sent of each order, in whatever parts.
+    sent_of: BTreeMap<OrderId, Decimal>,
     venue_fills: BTreeMap<(InstrumentId, String), Fill>,
     epoch: i64,
     level: u8,
@@ -131,6 +133,7 @@ impl Default for Checks {
             heads: BTreeMap::new(),
             audited: BTreeMap::new(),
             calls: BTreeMap::new(),
+            sent_of: BTreeMap::new(),
             venue_fills: BTreeMap::new(),
             epoch: 0,
             level: 1,
@@ -363,15 +366,19 @@ impl Checks {
             *times += 1;
             let times = *times;
             self.require(times == 1, SENT_ONCE, || format!("{id} was sent {times} times"));
-            let row = tables.orders.values().find(|o| o.client_order_id == *id);
+            let row = tables.orders.values().find(|o| o.is_known_as(id));
             let Some(row) = row.filter(|row| row.sent_at.is_some()) else {
                 self.wrong(SENT_INSIDE, format!("{id} is not written down as sent"));
                 continue;
             };
             let order = &row.envelope;
+            let sum = self.sent_of.entry(row.order_id).or_default();
+            *sum += request.quantity.value();
+            let (sum, is_child) = (*sum, row.client_order_id != *id);
+            self.require(is_child == order.slicing.is_some(), SENT_INSIDE, || format!("{id} is sliced: {is_child}"));
             let inside = request.instrument == order.instrument()
                 && request.side == order.side
-                && request.quantity <= order.quantity
+                && sum <= order.quantity.value()
                 && request.worst_price == order.worst_price
                 && request.time_in_force == order.time_in_force
                 && request.order_id == order.order_id;

@@ -99,6 +99,7 @@ pub const BEHIND_ANOTHER: &[(record::Defect, &str)] = &[
     (record::Defect::SpentPermitVoided, "treasury reads and voids an unspent permit while nobody else runs"),
     (record::Defect::VoteCountedTwice, "one person's yes is enough for both tiers there are"),
     (record::Defect::EndChanges, "the desk takes up orders that are open, and no others"),
+    (record::Defect::ChildrenGoAnywhere, "a child is a function of the permit and its number"),
     (record::Defect::FilledGoesDown, "the venue's word on one order never says less than before"),
 ];
 

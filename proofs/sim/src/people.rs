@@ -4,7 +4,7 @@
 use domain::ids::{CorrelationId, MessageId, UserId};
 use domain::message::{Envelope, Header, Payload, SignalAction, SignalSize, TradingSignal};
 use domain::money::{Price, Quantity, Usd};
-use domain::order::{OrderEnvelope, Origin, Side};
+use domain::order::{OrderEnvelope, Origin, Side, Slices};
 use domain::person::{Act, Change, PersonAct, SignedAct, Vote};
 use domain::subject::{Priority, Route, Subject};
 use domain::time::UnixMs;
@@ -159,6 +159,8 @@ pub fn signal(hub: &Hub, burst_of: Option<&'static str>, prices: impl Fn(&str) -
     };
     let now = hub.now();
     let expiry = hub.permille(150).then(|| now.plus_ms(hub.pick(&[-1_000, 500, 5_000, 300_000])));
+    let sliced = action != SignalAction::Hold && hub.permille(200);
+    let slices = sliced.then(|| Slices::new(hub.pick(&[2, 3, 5]), hub.pick(&[200, 1_000, 4_000]))).flatten();
     if hub.permille(250) {
         let signal = TradingSignal {
             action,
@@ -166,6 +168,7 @@ pub fn signal(hub: &Hub, burst_of: Option<&'static str>, prices: impl Fn(&str) -
             size,
             price_limit: limit_cents.and_then(|c| Price::new(Decimal::new(c, 2)).ok()),
             time_in_force: None,
+            slices,
             confidence_bps: None,
             reasoning: "said so".to_owned(),
             origin: Origin::Person { handle: handle.to_owned() },
@@ -175,6 +178,7 @@ pub fn signal(hub: &Hub, burst_of: Option<&'static str>, prices: impl Fn(&str) -
     let mut fields = vec![format!(r#""action":"{word}""#), format!(r#""token_address":"{token}""#)];
     fields.extend((!size_text.is_empty()).then_some(size_text));
     fields.extend(limit_cents.map(|c| format!(r#""price_limit":"{}""#, Decimal::new(c, 2))));
+    fields.extend(slices.map(|s| format!(r#""slices":{},"slice_interval_ms":{}"#, s.count(), s.every_ms())));
     fields.extend(expiry.map(|at| format!(r#""expiry_timestamp":"{}""#, at.0)));
     let broken = hub.below(40);
     match broken {

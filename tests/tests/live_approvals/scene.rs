@@ -105,6 +105,7 @@ impl Scene {
             worst_price: Price::parse("100").unwrap(),
             reduce_only: false,
             valid_until: self.now().await.plus_ms(60_000),
+            slices: None,
             reasoning: "a test".to_owned(),
             opinion: domain::review::Opinion::NotAsked,
         }

@@ -121,6 +121,7 @@ fn intent(world: &World, rng: &mut ChaCha8Rng) -> OrderIntent {
         worst_price,
         reduce_only: side == Side::Sell,
         valid_until: world.now().plus_ms(60_000),
+        slices: None,
         reasoning: String::new(),
         opinion: domain::review::Opinion::NotAsked,
     }

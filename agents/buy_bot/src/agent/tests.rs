@@ -112,6 +112,7 @@ fn signal(action: SignalAction, token: &str, limit: Option<&str>) -> TradingSign
         size,
         price_limit: limit.map(price),
         time_in_force: None,
+        slices: None,
         confidence_bps: None,
         reasoning: String::new(),
         origin: Origin::Person { handle: "operator".into() },

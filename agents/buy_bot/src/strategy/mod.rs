@@ -306,6 +306,7 @@ impl Strategy {
                 size: SignalSize::Base(quantity),
                 price_limit: None,
                 time_in_force: None,
+                slices: None,
                 confidence_bps: None,
                 reasoning: why,
                 origin: Origin::Agent { name: format!("buy_bot/{}", self.name) },

@@ -7,3 +7,4 @@ mod halts;
 mod orders;
 mod permits;
 mod scene;
+mod slices;

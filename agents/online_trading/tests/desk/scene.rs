@@ -10,7 +10,7 @@ use domain::ids::{IntentId, MessageId, OrderId, PermitId, UserId, derive};
 use domain::market::{Instrument, InstrumentId, Venue};
 use domain::message::{Envelope, Header, Message, Payload};
 use domain::money::{Price, Quantity};
-use domain::order::{OrderEnvelope, OrderStatus, OrderType, Permit, PermitBody, Side, TimeInForce};
+use domain::order::{OrderEnvelope, OrderStatus, OrderType, Permit, PermitBody, Side, Slices, TimeInForce};
 use domain::subject::{Priority, Route, Subject};
 use domain::time::UnixMs;
 use ed25519_dalek::SigningKey;
@@ -81,6 +81,8 @@ pub struct Counted {
     /// Orders never arrive: the desk dies on the way.
     pub swallows: AtomicBool,
     pub arrived: Notify,
+    /// It does not answer what it is asked about an order.
+    pub is_mute: AtomicBool,
 }
 
 #[async_trait]
@@ -105,6 +107,9 @@ impl Exchange for Counted {
     }
 
     async fn query(&self, id: &InstrumentId, order: &str) -> Result<Option<OrderStatus>, venues::VenueError> {
+        if self.is_mute.load(Ordering::SeqCst) {
+            return Err(venues::VenueError::JournalBroken);
+        }
         self.paper.query(id, order).await
     }
 
@@ -136,7 +141,7 @@ pub struct Desk {
 
 impl Desk {
     pub async fn turn(&self) -> Result<(), HandleError> {
-        self.executor.turn(&self.rows).await
+        self.executor.turn(&self.rows).await.map(drop)
     }
 
     pub async fn reconcile(&self) -> Result<(), HandleError> {
@@ -199,8 +204,9 @@ impl Scene {
         };
         let kind = FeedKind::Snapshot { last_update_id: 1, bids: level(9_999), asks: level(10_001) };
         paper.feed(&FeedEvent { received_at_ns: self.now.as_ns(), symbol: rules.id.symbol, kind }).await.unwrap();
-        let (placed, swallows) = (AtomicU32::new(0), AtomicBool::new(false));
-        let exchange = Arc::new(Counted { paper, placed, halts: Mutex::default(), swallows, arrived: Notify::new() });
+        let (placed, swallows, is_mute) = (AtomicU32::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        let (halts, arrived) = (Mutex::default(), Notify::new());
+        let exchange = Arc::new(Counted { paper, placed, halts, swallows, arrived, is_mute });
         let kill = Arc::new(KillSwitch::new(&self.folder));
         let (wake, halted) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let canceller = Canceller { exchange: exchange.clone(), kill: kill.clone(), halted, wake: wake.clone() };
@@ -235,6 +241,7 @@ impl Scene {
             reduce_only: side == Side::Sell,
             valid_until: self.now.plus_ms(600_000),
             policy_version: "test".to_owned(),
+            slicing: None,
         };
         PermitBody {
             schema: PermitBody::SCHEMA.to_owned(),
@@ -302,6 +309,22 @@ impl Scene {
         permit.body.envelope.order_id
     }
 
+    /// A permit over a sliced order.
+    pub fn sliced_body(&self, side: Side, worst: &str, kept: TimeInForce, count: u16, every_ms: u32) -> PermitBody {
+        let mut body = self.body(side, "1", worst, kept);
+        let slices = Slices::new(count, every_ms).unwrap();
+        let price = Price::parse(worst).unwrap();
+        body.envelope.slicing = slices.fit(body.envelope.quantity, price, &paper_rules("BTCUSDT"));
+        body
+    }
+
+    /// One bitcoin in `count` parts: permitted, accepted, and nothing of it sent yet.
+    pub async fn sliced(&self, side: Side, worst: &str, kept: TimeInForce, count: u16, every_ms: u32) -> OrderId {
+        let permit = self.sign(self.sliced_body(side, worst, kept, count, every_ms)).await;
+        self.accept(&permit).await.unwrap();
+        permit.body.envelope.order_id
+    }
+
     pub async fn row(&self, order_id: OrderId) -> OrderRow {
         store::orders::get(&mut self.bank.unit().await, order_id).await.unwrap().unwrap()
     }
@@ -314,6 +337,32 @@ impl Scene {
         format!("{} {} in {} fills {}", row.state, row.filled, fills.len(), row.code.unwrap_or_default())
             .trim()
             .to_owned()
+    }
+
+    /// From here on each commit that changes an order waits until what this gives is rolled back.
+    pub async fn hold_commits(&self) -> sqlx::Transaction<'static, sqlx::Postgres> {
+        self.bank
+            .run(
+                "CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS
+                   $$ BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END $$;
+                 CREATE CONSTRAINT TRIGGER waits AFTER UPDATE ON orders DEFERRABLE INITIALLY DEFERRED
+                   FOR EACH ROW EXECUTE FUNCTION waits()",
+            )
+            .await;
+        let mut held = self.bank.admin.pool().begin().await.unwrap();
+        sqlx::query("SELECT pg_advisory_xact_lock(42)").execute(&mut *held).await.unwrap();
+        held
+    }
+
+    /// Until somebody stands at that lock.
+    pub async fn until_a_commit_waits(&self) {
+        let waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+                       AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let waits = async || {
+            let count: i64 = sqlx::query_scalar(waiting).fetch_one(self.bank.admin.pool()).await.unwrap();
+            count > 0
+        };
+        testkit::wait::wait_until(std::time::Duration::from_secs(30), "a commit that waits", waits).await;
     }
 
     /// Makes every order's time over since `ms`.

@@ -129,6 +129,7 @@ impl Scene {
             worst_price: price(worst),
             reduce_only: side == Side::Sell,
             valid_until: self.now.plus_ms(60_000),
+            slices: None,
             reasoning: "a test".to_owned(),
             opinion: domain::review::Opinion::NotAsked,
         }
@@ -360,6 +361,7 @@ pub fn order_row(permit: &Permit, now: UnixMs) -> OrderRow {
         updated_at: now,
         sent_at: None,
         outcome_posted: false,
+        children: Vec::new(),
     }
 }
 

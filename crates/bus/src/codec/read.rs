@@ -9,7 +9,8 @@ use domain::message::{
     TokenVerdict,
 };
 use domain::order::{
-    Amount, OrderEnvelope, OrderIntent, OrderState, OrderType, Origin, Permit, PermitBody, Side, TimeInForce,
+    Amount, OrderEnvelope, OrderIntent, OrderState, OrderType, Origin, Permit, PermitBody, Side, Slices, Slicing,
+    TimeInForce,
 };
 use domain::reject::{Reject, RejectCode};
 use domain::review::{NoReview, Opinion, Percent, Review, Verdict};
@@ -165,7 +166,32 @@ fn order_intent(p: &v1::OrderIntent, user: UserId) -> Result<OrderIntent, Reject
         valid_until: moment(p.valid_until_ms, "valid_until_ms")?,
         reasoning: prose(&p.reasoning, "reasoning")?,
         opinion: opinion(p.opinion.as_ref())?,
+        slices: p.slicing.as_ref().map(slices_of_intent).transpose()?,
     })
+}
+
+/// What was wished of slices; how large they are is not an intent's to say.
+fn slices_of_intent(p: &v1::Slicing) -> Result<Slices, Reject> {
+    if !p.quantity.is_empty() {
+        return Err(reject(RejectCode::NotSupported, "slicing.quantity", "an intent names none"));
+    }
+    slices(p.count, p.every_ms)
+}
+
+/// So many parts, so far apart.
+pub(super) fn slices(count: u32, every_ms: u32) -> Result<Slices, Reject> {
+    u16::try_from(count).ok().and_then(|count| Slices::new(count, every_ms)).ok_or_else(|| {
+        let detail =
+            format!("not 2 to {} parts, {} to {} ms apart", Slices::MOST, Slices::EVERY_MS_MIN, Slices::EVERY_MS_MAX);
+        reject(RejectCode::BadDecimal, "slices", &detail)
+    })
+}
+
+/// As it stands in the envelope: whether the parts fit the whole is for the rails to say.
+fn slicing(p: &v1::Slicing) -> Result<Slicing, Reject> {
+    let slices = slices(p.count, p.every_ms)?;
+    let quantity = positive_quantity(&p.quantity, "slicing.quantity")?;
+    Ok(Slicing { count: slices.count(), quantity, every_ms: slices.every_ms() })
 }
 
 /// A message from before there were reviews has none.
@@ -215,6 +241,7 @@ fn envelope(p: Option<&v1::OrderEnvelope>, user: UserId) -> Result<OrderEnvelope
         reduce_only: p.reduce_only,
         valid_until: moment(p.valid_until_ms, "valid_until_ms")?,
         policy_version: name(&p.policy_version, "policy_version")?,
+        slicing: p.slicing.as_ref().map(slicing).transpose()?,
     })
 }
 

@@ -1,12 +1,15 @@
 //! Signals: the one message that people and language models write by hand.
 
 use domain::message::{SignalAction, SignalSize, TradingSignal};
-use domain::order::{Origin, TimeInForce};
+use domain::order::{Origin, Slices, TimeInForce};
 use domain::reject::{Reject, RejectCode};
 use proto::v1;
 
 use super::fields::{name, positive_quantity, positive_usd, price, prose, reject};
 use super::header::Door;
+
+/// Time between two slices when the sender names none, ms.
+const DEFAULT_SLICE_INTERVAL_MS: u32 = 5_000;
 
 pub(super) fn read(signal: &v1::TradingSignal, source_agent: &str, door: &Door) -> Result<TradingSignal, Reject> {
     let action = match signal.action.as_str() {
@@ -26,6 +29,7 @@ pub(super) fn read(signal: &v1::TradingSignal, source_agent: &str, door: &Door) 
         size: size(signal, action)?,
         price_limit,
         time_in_force: time_in_force(signal, price_limit.is_some())?,
+        slices: slices(signal, action)?,
         confidence_bps: signal.confidence.map(confidence_bps).transpose()?,
         reasoning: prose(&signal.reasoning, "reasoning")?,
         origin: origin(signal, source_agent, door)?,
@@ -53,6 +57,16 @@ fn time_in_force(signal: &v1::TradingSignal, has_limit: bool) -> Result<Option<T
             Some(time_in_force) => Ok(Some(time_in_force)),
             None => Err(reject(RejectCode::BadEnum, "time_in_force", "not ioc or gtc")),
         },
+    }
+}
+
+fn slices(signal: &v1::TradingSignal, action: SignalAction) -> Result<Option<Slices>, Reject> {
+    match (signal.slices, signal.slice_interval_ms) {
+        (0, 0) => Ok(None),
+        (0, _) => Err(reject(RejectCode::MissingField, "slices", "slice_interval_ms says how far apart they are")),
+        _ if action == SignalAction::Hold => Err(reject(RejectCode::NotSupported, "slices", "a HOLD has none")),
+        (count, 0) => super::read::slices(count, DEFAULT_SLICE_INTERVAL_MS).map(Some),
+        (count, every_ms) => super::read::slices(count, every_ms).map(Some),
     }
 }
 

@@ -122,6 +122,8 @@ fn signal(p: &TradingSignal) -> v1::TradingSignal {
         notional_usd,
         strategy,
         time_in_force: p.time_in_force.map(|word| word.word().to_owned()).unwrap_or_default(),
+        slices: p.slices.map_or(0, |slices| u32::from(slices.count())),
+        slice_interval_ms: p.slices.map_or(0, |slices| slices.every_ms()),
     }
 }
 
@@ -182,6 +184,11 @@ fn order_intent(p: &OrderIntent) -> v1::OrderIntent {
         valid_until_ms: p.valid_until.0,
         reasoning: p.reasoning.clone(),
         opinion: opinion(&p.opinion),
+        slicing: p.slices.map(|slices| v1::Slicing {
+            count: slices.count().into(),
+            quantity: String::new(),
+            every_ms: slices.every_ms(),
+        }),
     }
 }
 
@@ -220,6 +227,11 @@ fn envelope(p: &OrderEnvelope) -> v1::OrderEnvelope {
         reduce_only: p.reduce_only,
         valid_until_ms: p.valid_until.0,
         policy_version: p.policy_version.clone(),
+        slicing: p.slicing.map(|slicing| v1::Slicing {
+            count: slicing.count.into(),
+            quantity: slicing.quantity.to_string(),
+            every_ms: slicing.every_ms,
+        }),
     }
 }
 

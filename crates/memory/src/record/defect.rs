@@ -50,6 +50,8 @@ pub enum Defect {
     EndChanges,
     /// An order's filled quantity can fall.
     FilledGoesDown,
+    /// Children of an order can be more than it, and go back.
+    ChildrenGoAnywhere,
     /// An audit row is not kept, though its head is.
     AuditRowLost,
     /// An audit row says something else than was hashed.
@@ -60,7 +62,7 @@ pub enum Defect {
 
 impl Defect {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::InboxForgets,
         Self::OutboxLost,
         Self::CommitHalf,
@@ -84,6 +86,7 @@ impl Defect {
         Self::OutcomePostedTwice,
         Self::EndChanges,
         Self::FilledGoesDown,
+        Self::ChildrenGoAnywhere,
         Self::AuditRowLost,
         Self::AuditRowEdited,
         Self::KillReadsZero,

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use domain::ids::{OrderId, UserId};
 use domain::market::Venue;
 use domain::money::{Quantity, Usd};
-use domain::order::{Fill, OrderState};
+use domain::order::{ChildOrder, Fill, OrderState};
 use domain::time::UnixMs;
 use rust_decimal::Decimal;
 use store::StoreError;
@@ -14,7 +14,7 @@ use store::orders::OrderRow;
 use store::port::Orders;
 
 use crate::record::Defect;
-use crate::record::refusal::{check, limit, missing, texts, unique};
+use crate::record::refusal::{check, limit, missing, restricted, texts, unique};
 use crate::record::tables::FillRow;
 use crate::record::unit::{Lock, MemoryUnit, Statement, view};
 
@@ -76,6 +76,46 @@ impl Orders for MemoryUnit {
             row.venue_order_id = venue_order_id.map(str::to_owned).or(row.venue_order_id);
             row.code = code.map(str::to_owned).or(row.code);
             row.updated_at = s.now;
+            put(s, position, row);
+            Ok(true)
+        })
+    }
+
+    async fn lock_order(&mut self, user: UserId, order_id: OrderId) -> Result<Option<OrderRow>, StoreError> {
+        self.run(|s| {
+            s.access.allow_lock("orders")?;
+            let reach = s.access.reach(s.tenant);
+            let Some((_, row)) = find(s, user, order_id).filter(|_| reach.sees(user)) else { return Ok(None) };
+            s.lock(Lock::Order(order_id))?;
+            Ok(Some(row.as_ref().clone()))
+        })
+    }
+
+    async fn set_children(
+        &mut self,
+        user: UserId,
+        order_id: OrderId,
+        children: &[ChildOrder],
+        filled: Quantity,
+    ) -> Result<bool, StoreError> {
+        self.run(|s| {
+            let reach = s.update("orders", &["children", "filled", "updated_at", "sent_at", "state"])?;
+            let Some((position, row)) = find(s, user, order_id) else { return Ok(false) };
+            if !reach.sees(user) || has_ended(row.state) {
+                return Ok(false);
+            }
+            s.lock(Lock::Order(order_id))?;
+            let mut row = row.as_ref().clone();
+            if !s.broken(Defect::ChildrenGoAnywhere) {
+                children_stay_inside(&row, children)?;
+            }
+            row.children = children.to_vec();
+            row.filled = row.filled.max(filled);
+            row.updated_at = s.now;
+            row.sent_at = row.sent_at.or(children.first().map(|child| child.sent_at));
+            if row.state == OrderState::Pending {
+                row.state = OrderState::Open;
+            }
             put(s, position, row);
             Ok(true)
         })
@@ -217,10 +257,28 @@ impl Orders for MemoryUnit {
     }
 }
 
+/// What the trigger of that name holds.
+fn children_stay_inside(row: &OrderRow, children: &[ChildOrder]) -> Result<(), StoreError> {
+    let kept = |(n, was): (usize, &ChildOrder)| {
+        children.get(n).is_some_and(|now| {
+            (&now.client_order_id, now.quantity, now.sent_at, now.kill_epoch)
+                == (&was.client_order_id, was.quantity, was.sent_at, was.kill_epoch)
+                && (!has_ended(was.state) || now.state == was.state)
+                && now.filled >= was.filled
+        })
+    };
+    if !row.children.iter().enumerate().all(kept) {
+        return Err(restricted("a child of an order can not go back"));
+    }
+    let sum: Decimal = children.iter().map(|child| child.quantity.value()).sum();
+    check(sum <= row.envelope.quantity.value(), "the children of an order are not more than the order")
+}
+
 fn insert_order(s: &mut Statement<'_>, row: &OrderRow) -> Result<bool, StoreError> {
     s.insert("orders")?;
     let optional = row.venue_order_id.as_deref().into_iter().chain(row.code.as_deref());
     texts([row.client_order_id.as_str()].into_iter().chain(optional))?;
+    children_stay_inside(row, &row.children)?;
     let position = s.shared.next_position();
     let permit_key = (row.user_id, row.permit_id);
     let client_key = (row.envelope.venue, row.client_order_id.clone());

@@ -3,7 +3,7 @@
 use domain::ids::{OrderId, PermitId, UserId};
 use domain::market::Venue;
 use domain::money::{Quantity, Usd};
-use domain::order::{Fill, OrderState};
+use domain::order::{ChildOrder, Fill, OrderState};
 use rust_decimal::Decimal;
 use store::orders::{self, OrderRow};
 use store::{StoreError, Unit, permits};
@@ -19,6 +19,8 @@ cases! {
     an_order_is_handed_over_once,
     an_end_never_changes_and_the_filled_quantity_never_falls,
     two_units_do_not_write_one_order_at_once,
+    children_only_grow_stay_as_they_are_and_are_never_more_than_their_order,
+    whoever_holds_an_order_writes_its_children_alone,
     open_orders_come_oldest_first_by_venue,
     a_desk_sees_the_orders_of_its_own_venues,
     the_newest_orders_come_first,
@@ -177,6 +179,93 @@ async fn two_units_do_not_write_one_order_at_once(world: &World) {
     assert!(!orders::mark_sent(&mut fifth, row.order_id, T0).await.unwrap());
     assert!(!orders::insert(&mut fifth, &next).await.unwrap());
     assert!(!orders::insert_fill(&mut fifth, &fill(&row, "t1"), anna).await.unwrap());
+}
+
+fn child(row: &OrderRow, n: u16, amount: &str) -> ChildOrder {
+    ChildOrder {
+        client_order_id: row.order_id.child_client_order_id(n),
+        quantity: quantity(amount),
+        state: OrderState::Open,
+        filled: Quantity::ZERO,
+        venue_order_id: None,
+        code: None,
+        sent_at: T0.plus_ms(i64::from(n)),
+        kill_epoch: 3,
+    }
+}
+
+async fn children_only_grow_stay_as_they_are_and_are_never_more_than_their_order(world: &World) {
+    let anna = account(world, "anna").await;
+    let row = ordered(world, anna, 1, Venue::Paper).await;
+    let id = row.order_id;
+    // Of 0.00012345.
+    let (one, two) = (child(&row, 0, "0.0001"), child(&row, 1, "0.00002345"));
+    let mut unit = desk(world, anna).await;
+    assert!(orders::set_children(&mut unit, id, std::slice::from_ref(&one), Quantity::ZERO).await.unwrap());
+    let seen = orders::get(&mut unit, id).await.unwrap().unwrap();
+    assert_eq!((seen.state, seen.sent_at), (OrderState::Open, Some(T0)));
+    let over = ChildOrder {
+        state: OrderState::Filled,
+        filled: quantity("0.0001"),
+        venue_order_id: Some("v".to_owned()),
+        ..one.clone()
+    };
+    let both = [over.clone(), two.clone()];
+    assert!(orders::set_children(&mut unit, id, &both, quantity("0.0001")).await.unwrap());
+    unit.commit().await.unwrap();
+    let mut unit = desk(world, anna).await;
+    let seen = orders::lock(&mut unit, id).await.unwrap().unwrap();
+    assert_eq!((&seen.children[..], seen.filled, seen.sent_at), (&both[..], quantity("0.0001"), Some(T0)));
+    unit.commit().await.unwrap();
+    let third = child(&row, 2, "0.00000001");
+    for (why, bad, want) in [
+        ("more than the order", vec![over.clone(), two.clone(), third], "23514"),
+        ("fewer", vec![over.clone()], "23001"),
+        ("none", vec![], "23001"),
+        ("another order", vec![two.clone(), over.clone()], "23001"),
+        ("another quantity", vec![over.clone(), ChildOrder { quantity: quantity("0.00001"), ..two.clone() }], "23001"),
+        ("another name", vec![over.clone(), ChildOrder { client_order_id: "s1".to_owned(), ..two.clone() }], "23001"),
+        ("another time", vec![over.clone(), ChildOrder { sent_at: T0, ..two.clone() }], "23001"),
+        ("another epoch", vec![over.clone(), ChildOrder { kill_epoch: 4, ..two.clone() }], "23001"),
+        ("an end that is none", vec![ChildOrder { state: OrderState::Open, ..over.clone() }, two.clone()], "23001"),
+        ("fills that fall", vec![ChildOrder { filled: Quantity::ZERO, ..over.clone() }, two.clone()], "23001"),
+    ] {
+        let mut unit = desk(world, anna).await;
+        assert_eq!(state(orders::set_children(&mut unit, id, &bad, Quantity::ZERO).await), want, "{why}");
+    }
+    let mut unit = desk(world, anna).await;
+    let tiny = ChildOrder { filled: Quantity::new(Decimal::new(1, 19)).unwrap(), ..two.clone() };
+    let refused = orders::set_children(&mut unit, id, &[over.clone(), tiny], Quantity::ZERO).await;
+    assert!(matches!(refused, Err(StoreError::TooPrecise)));
+    // The sum of what they filled does not fall, and an order that ended has no more children.
+    assert!(orders::set_children(&mut unit, id, &both, Quantity::ZERO).await.unwrap());
+    assert_eq!(orders::get(&mut unit, id).await.unwrap().unwrap().filled, quantity("0.0001"));
+    assert!(set(&mut unit, id, OrderState::Cancelled, "0.0001").await);
+    assert!(!orders::set_children(&mut unit, id, &both, Quantity::ZERO).await.unwrap());
+    let next = order(&permitted(world, anna, 2, Venue::Paper).await);
+    let mut unit = desk(world, anna).await;
+    let all = OrderRow { children: vec![child(&next, 0, "0.00012346")], ..next.clone() };
+    assert_eq!(state(orders::insert(&mut unit, &all).await), "23514");
+}
+
+async fn whoever_holds_an_order_writes_its_children_alone(world: &World) {
+    let (anna, berta) = (account(world, "anna").await, account(world, "berta").await);
+    let row = ordered(world, anna, 1, Venue::Paper).await;
+    let one = [child(&row, 0, "0.0001")];
+    let mut hers = desk(world, berta).await;
+    assert_eq!(orders::lock(&mut hers, row.order_id).await.unwrap(), None, "an order of another user");
+    assert!(!orders::set_children(&mut hers, row.order_id, &one, Quantity::ZERO).await.unwrap());
+    let mut first = desk(world, anna).await;
+    assert!(orders::lock(&mut first, row.order_id).await.unwrap().is_some());
+    let mut second = world.begin_impatient("online_trading").await;
+    second.set_tenant(anna).await.unwrap();
+    assert_locked(orders::lock(&mut second, row.order_id).await);
+    drop(second);
+    first.rollback().await.unwrap();
+    for (role, want) in [("treasury", "42501"), ("supervisor", "42501")] {
+        let mut unit = world.begin_for(role, anna).await;
+        assert_eq!(state(orders::set_children(&mut unit, row.order_id, &one, Quantity::ZERO).await), want, "{role}");
+    }
 }
 
 async fn open_orders_come_oldest_first_by_venue(world: &World) {

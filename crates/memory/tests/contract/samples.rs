@@ -50,6 +50,7 @@ pub fn envelope(user: UserId, n: u32, venue: Venue) -> OrderEnvelope {
         reduce_only: false,
         valid_until: T0.plus_ms(900_000),
         policy_version: "p1".to_owned(),
+        slicing: None,
     }
 }
 
@@ -84,6 +85,7 @@ pub fn order(permit: &Permit) -> OrderRow {
         updated_at: T0,
         sent_at: None,
         outcome_posted: false,
+        children: Vec::new(),
     }
 }
 

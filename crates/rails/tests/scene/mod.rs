@@ -96,6 +96,7 @@ pub fn envelope(number: u16, id: &InstrumentId, side: Side, amount: Quantity, wo
         reduce_only: false,
         valid_until: NOW.plus_ms(60_000),
         policy_version: "test".to_owned(),
+        slicing: None,
     }
 }
 

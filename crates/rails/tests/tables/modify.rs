@@ -2,7 +2,7 @@
 
 use domain::ids::ApprovalId;
 use domain::market::Instrument;
-use domain::order::{OrderEnvelope, Side};
+use domain::order::{OrderEnvelope, Side, Slicing};
 use domain::person::Change;
 use domain::telegram_button::{Less, Press};
 use rails::modify::{ModifyFault, closer, lessened, modified, part, successor_id, suits_venue};
@@ -128,4 +128,21 @@ fn every_modifying_button_asks_for_less_of_any_order() {
             assert_eq!(suits_venue(&wanted, &rules), Ok(()));
         }
     }
+}
+
+#[test]
+fn fewer_slices_of_the_same_size_are_left_of_less() {
+    let whole = order(Side::Buy);
+    let part = Slicing { count: 4, quantity: quantity("0.01"), every_ms: 1_000 };
+    let sliced = OrderEnvelope { quantity: quantity("0.04"), slicing: Some(part), ..whole };
+    for (less, count) in [("0.039", Some(3)), ("0.02", Some(2)), ("0.019", None)] {
+        let change = Change { quantity: Some(quantity(less)), worst_price: None };
+        let slicing = modified(&sliced, change).unwrap().slicing;
+        assert_eq!(slicing.map(|slicing| slicing.count), count, "{less}");
+        assert!(slicing.is_none_or(|slicing| slicing.quantity == part.quantity), "{less}");
+    }
+    let rules = Instrument { min_notional: decimal("100"), ..rules(btc()) };
+    let cheap = OrderEnvelope { worst_price: price("9000"), ..sliced };
+    assert_eq!(suits_venue(&cheap, &rules), Err(ModifyFault::Venue("the notional of a slice is below its minimum")));
+    assert_eq!(suits_venue(&OrderEnvelope { slicing: None, ..cheap }, &rules), Ok(()));
 }

@@ -2,7 +2,7 @@
 
 use domain::canonical::Sha256Digest;
 use domain::money::{Price, Quantity, Usd};
-use domain::order::{OrderEnvelope, OrderType, Side, TimeInForce};
+use domain::order::{OrderEnvelope, OrderType, Side, Slicing, TimeInForce};
 use domain::time::UnixMs;
 use rails::render::{HEADING, MAX_PROSE_CHARS, MAX_PROSE_LINES, digest_words, lines, prose, shown};
 
@@ -65,6 +65,18 @@ fn each_kind_of_order_says_what_it_is() {
     }
 }
 
+fn sliced(count: u16, part: &str, every_ms: u32) -> OrderEnvelope {
+    let quantity = Quantity::parse(part).unwrap();
+    OrderEnvelope { slicing: Some(Slicing { count, quantity, every_ms }), ..envelope() }
+}
+
+#[test]
+fn slices_are_shown_to_whoever_approves() {
+    let lines = lines(&sliced(5, "0.005", 1_500), 1, digest());
+    let said = lines.iter().find(|(name, _)| name == "Slices").unwrap();
+    assert_eq!(said.1, "5 child orders of 0.005, the last with the rest, 1500 ms apart");
+}
+
 #[test]
 fn every_number_of_an_order_is_in_what_is_shown() {
     let base = shown(&envelope(), 1, digest(), "same");
@@ -78,6 +90,10 @@ fn every_number_of_an_order_is_in_what_is_shown() {
         OrderEnvelope { policy_version: "p2".to_owned(), ..envelope() },
         OrderEnvelope { venue: domain::market::Venue::Binance, ..envelope() },
         OrderEnvelope { symbol: domain::market::Symbol::parse("ETHUSDT").unwrap(), ..envelope() },
+        sliced(5, "0.005", 1_000),
+        sliced(4, "0.005", 1_000),
+        sliced(5, "0.004", 1_000),
+        sliced(5, "0.005", 1_001),
     ] {
         let other = shown(&changed, 1, digest(), "same");
         assert_ne!((base.text.clone(), base.digest), (other.text, other.digest), "{changed:?}");

@@ -11,6 +11,8 @@ const FIND: &str = "
     UNION SELECT user_id, order_id FROM permits WHERE permit_id = $1 OR order_id = $1
     UNION SELECT user_id, order_id FROM approval_requests WHERE approval_id = $1
     UNION SELECT user_id, order_id FROM orders WHERE order_id = $1 OR client_order_id = $2 OR venue_order_id = $2
+      OR children @> jsonb_build_array(jsonb_build_object('client_order_id', $2::text))
+      OR children @> jsonb_build_array(jsonb_build_object('venue_order_id', $2::text))
     UNION SELECT user_id, order_id FROM fills WHERE venue_trade_id = $2
     ORDER BY user_id, order_id LIMIT 16";
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use domain::ids::{OrderId, PermitId, UserId};
 use domain::market::Venue;
 use domain::money::{Quantity, Usd};
-use domain::order::{Fill, OrderState, Side};
+use domain::order::{ChildOrder, Fill, OrderState, Side};
 use domain::time::UnixMs;
 use sqlx::postgres::PgRow;
 
@@ -30,6 +30,7 @@ fn order_of(row: &PgRow) -> Result<OrderRow, StoreError> {
         updated_at: row.time("updated_at")?,
         sent_at: row.maybe_time("sent_at")?,
         outcome_posted: row.get("outcome_posted")?,
+        children: serde_json::from_value(row.json("children")?)?,
     })
 }
 
@@ -52,8 +53,8 @@ impl Orders for PgUnit {
     async fn insert_order(&mut self, row: &OrderRow) -> Result<bool, StoreError> {
         let done = sqlx::query(
         "INSERT INTO orders (user_id, order_id, client_order_id, permit_id, venue, symbol, envelope, venue_order_id,
-           state, filled, code, created_at, updated_at, sent_at, outcome_posted)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+           state, filled, code, created_at, updated_at, sent_at, outcome_posted, children)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
          ON CONFLICT (user_id, order_id) DO NOTHING",
     )
     .bind(row.user_id.0)
@@ -71,6 +72,7 @@ impl Orders for PgUnit {
     .bind(Stamp(row.updated_at))
     .bind(row.sent_at.map(Stamp))
     .bind(row.outcome_posted)
+    .bind(serde_json::to_value(&row.children)?)
     .execute(self.conn())
     .await?;
         Ok(done.rows_affected() == 1)
@@ -111,6 +113,37 @@ impl Orders for PgUnit {
     .bind(code)
     .execute(self.conn())
     .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn lock_order(&mut self, user: UserId, order_id: OrderId) -> Result<Option<OrderRow>, StoreError> {
+        let row = sqlx::query("SELECT * FROM orders WHERE user_id = $1 AND order_id = $2 FOR UPDATE")
+            .bind(user.0)
+            .bind(order_id.0)
+            .fetch_optional(self.conn())
+            .await?;
+        row.as_ref().map(order_of).transpose()
+    }
+
+    async fn set_children(
+        &mut self,
+        user: UserId,
+        order_id: OrderId,
+        children: &[ChildOrder],
+        filled: Quantity,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "UPDATE orders SET children = $3, filled = greatest(filled, $4), updated_at = clock_timestamp(),
+               sent_at = coalesce(sent_at, $5), state = CASE state WHEN 'pending' THEN 'open' ELSE state END
+             WHERE user_id = $1 AND order_id = $2 AND state IN ('pending', 'open', 'unknown')",
+        )
+        .bind(user.0)
+        .bind(order_id.0)
+        .bind(serde_json::to_value(children)?)
+        .bind(filled.value())
+        .bind(children.first().map(|child| Stamp(child.sent_at)))
+        .execute(self.conn())
+        .await?;
         Ok(done.rows_affected() == 1)
     }
 

@@ -200,7 +200,7 @@ impl World {
             let executor = desk.executor(self.venue.clone());
             let work = async move {
                 match executor.turn(&around).await {
-                    Ok(()) => {}
+                    Ok(_) => {}
                     Err(HandleError::Fatal(text)) => {
                         around.hub.find(crate::checks::NO_FATAL, format!("online_trading: {text}"));
                     }

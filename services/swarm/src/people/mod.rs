@@ -20,6 +20,7 @@ use clap::{Args, Subcommand};
 use domain::canonical::Sha256Digest;
 use domain::ids::{ApprovalId, UserId};
 use domain::money::{MoneyError, Price, Quantity};
+use domain::order::Slices;
 use domain::person::{Act, Change, PersonAct, Vote};
 use domain::time::{Clock, UnixMs};
 use rails::signature::sign_act;
@@ -132,6 +133,13 @@ pub struct SignalArgs {
     /// How long the venue keeps a price limit: `ioc` or `gtc` (until the signal's end); the planner's setting when absent.
     #[arg(long, requires = "price_limit")]
     pub time_in_force: Option<String>,
+    /// Work it in so many child orders, one after another (2 to 50); fewer where the venue takes no part so small.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(2..=i64::from(Slices::MOST)))]
+    pub slices: Option<u16>,
+    /// Time between two of them, ms; 5000 when absent. All must fit before the signal's end.
+    #[arg(long, requires = "slices",
+          value_parser = clap::value_parser!(u32).range(i64::from(Slices::EVERY_MS_MIN)..=i64::from(Slices::EVERY_MS_MAX)))]
+    pub slice_interval_ms: Option<u32>,
     /// Why.
     #[arg(long, default_value = "")]
     pub reasoning: String,
@@ -451,6 +459,11 @@ fn signal(args: &SignalArgs) -> Value {
     for (name, value) in optional {
         if let Some(value) = value {
             body.insert(name.to_owned(), json!(value));
+        }
+    }
+    for (name, number) in [("slices", args.slices.map(u32::from)), ("slice_interval_ms", args.slice_interval_ms)] {
+        if let Some(number) = number {
+            body.insert(name.to_owned(), json!(number));
         }
     }
     Value::Object(body)

@@ -12,7 +12,8 @@ use domain::message::{
 };
 use domain::money::{Price, Quantity, Usd};
 use domain::order::{
-    Amount, OrderEnvelope, OrderIntent, OrderState, OrderType, Origin, Permit, PermitBody, Side, TimeInForce,
+    Amount, OrderEnvelope, OrderIntent, OrderState, OrderType, Origin, Permit, PermitBody, Side, Slices, Slicing,
+    TimeInForce,
 };
 use domain::review::{NoReview, Opinion, Percent, Review, Verdict};
 use domain::subject::{Priority, Route, Subject};
@@ -117,6 +118,7 @@ impl Dice {
             size,
             price_limit: self.flag.then(|| self.price(2)),
             time_in_force: self.flag.then(|| self.one_of(TimeInForce::ALL)),
+            slices: if action == SignalAction::Hold { None } else { self.slices() },
             confidence_bps: self.flag.then(|| u16::try_from(self.number % 10_001).unwrap()),
             reasoning: self.text.clone(),
             origin: Origin::Agent {
@@ -147,7 +149,19 @@ impl Dice {
             reduce_only: self.flag,
             valid_until: self.later(),
             policy_version: self.name.clone(),
+            slicing: self.slices().map(|slices| Slicing {
+                count: slices.count(),
+                quantity: self.quantity(2),
+                every_ms: slices.every_ms(),
+            }),
         }
+    }
+
+    /// None, or some: of the whole range.
+    fn slices(&self) -> Option<Slices> {
+        let span = Slices::EVERY_MS_MAX - Slices::EVERY_MS_MIN + 1;
+        let count = 2 + u16::try_from(self.number % u32::from(Slices::MOST - 1)).unwrap();
+        self.number.is_multiple_of(2).then(|| Slices::new(count, Slices::EVERY_MS_MIN + self.number % span).unwrap())
     }
 
     fn intent(&self) -> OrderIntent {
@@ -169,6 +183,7 @@ impl Dice {
             worst_price: self.price(1),
             reduce_only: self.flag,
             valid_until: self.later(),
+            slices: self.slices(),
             reasoning: self.text.clone(),
             opinion: self.opinion(),
         }

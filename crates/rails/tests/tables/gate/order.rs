@@ -3,7 +3,7 @@
 use domain::ids::UserId;
 use domain::market::{InstrumentId, Venue};
 use domain::money::{Price, Quantity};
-use domain::order::Side;
+use domain::order::{Side, Slicing};
 use rust_decimal::Decimal;
 
 use crate::scene::{NOW, Scene, btc, check_rows, decimal, envelope, order_id, paper, price, quantity, rules, usd};
@@ -135,4 +135,38 @@ fn an_amount_out_of_range_is_a_refusal_and_no_panic() {
     let mut sum = Scene::good();
     sum.unapproved(2, &btc(), Side::Buy, "1000000000000", 0);
     assert_eq!(sum.answer(), "ARITHMETIC");
+}
+
+#[test]
+fn each_slice_is_an_order_that_the_venue_takes_and_together_they_are_the_whole() {
+    fn sliced(s: &mut Scene, count: u16, part: &str) {
+        s.order = envelope(1, &btc(), s.order.side, quantity("5"), price("100"));
+        s.order.slicing = Some(Slicing { count, quantity: quantity(part), every_ms: 1_000 });
+    }
+    for base in [Scene::good, Scene::exit] {
+        check_rows(
+            base,
+            &[
+                ("equal parts", |s| sliced(s, 5, "1"), "YES"),
+                ("the last has the rest", |s| sliced(s, 3, "1.666"), "YES"),
+                ("more than the whole", |s| sliced(s, 6, "1"), "VENUE_FILTER"),
+                ("the last is smaller", |s| sliced(s, 2, "2.501"), "VENUE_FILTER"),
+                ("one part", |s| sliced(s, 1, "5"), "VENUE_FILTER"),
+                ("no part", |s| sliced(s, 0, "5"), "VENUE_FILTER"),
+                ("too many", |s| sliced(s, 51, "0.05"), "VENUE_FILTER"),
+                ("nothing each", |s| sliced(s, 5, "0"), "VENUE_FILTER"),
+                ("off step", |s| sliced(s, 2, "1.0001"), "VENUE_FILTER"),
+                ("below the minimum notional", |s| sliced(s, 2, "0.049"), "VENUE_FILTER"),
+                ("at it", |s| sliced(s, 2, "0.05"), "YES"),
+                (
+                    "below the minimum quantity",
+                    |s| {
+                        sliced(s, 2, "1");
+                        s.instrument.as_mut().unwrap().min_quantity = decimal("1.001");
+                    },
+                    "VENUE_FILTER",
+                ),
+            ],
+        );
+    }
 }
