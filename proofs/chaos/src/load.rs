@@ -76,7 +76,7 @@ impl Load {
         let anybody = rng.random_range(0..self.players);
         let player = if eager { anybody } else { fresh.choose(rng).copied().unwrap_or(anybody) };
         let buy = |usd: u32| json!({ "action": "BUY", "token_address": symbol, "notional_usd": usd.to_string() });
-        let signal = match rng.random_range(0..100_u32) {
+        let mut signal = match rng.random_range(0..100_u32) {
             0..44 => buy(rng.random_range(20..400)),
             44..54 => buy(rng.random_range(1_050..3_000)),
             54..58 => buy(rng.random_range(5_100..14_000)),
@@ -103,6 +103,11 @@ impl Load {
             }
             _ => json!({ "action": "BUY", "token_address": "DOGEUSDT", "notional_usd": "50" }),
         };
+        // In child orders, so that processes die between two of them.
+        if signal["expiry_timestamp"].is_null() && rng.random_bool(0.2) {
+            signal["slices"] = json!(rng.random_range(2..6));
+            signal["slice_interval_ms"] = json!(rng.random_range(200..2_000));
+        }
         if signal["action"] == "BUY" {
             *bought.entry(player).or_default() += 1;
         }

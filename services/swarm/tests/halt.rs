@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{GONE, Up, is_alive, send};
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::servers::fresh_folder;
 use testkit::wait::wait_until_blocking;
 use venues::paper::Effect;
@@ -30,8 +30,8 @@ fn journal(up: &Up) -> (usize, usize) {
     (accepted, ended)
 }
 
-/// Three orders that rest 4 % below the market.
-fn rest_three(up: &Up) {
+/// Two orders that rest 4 % below the market, and the first two parts of a sliced one. Gives the id of the latter's signal.
+fn rest_four(up: &Up) -> String {
     let (before, ended) = journal(up);
     wait_until_blocking(BOUND, "a price", || {
         up.ask(&["status"])["market"].as_array().is_some_and(|rows| !rows.is_empty())
@@ -40,12 +40,19 @@ fn rest_three(up: &Up) {
     let row = status["market"].as_array().unwrap().iter().find(|row| row["instrument"] == "paper:BTCUSDT").unwrap();
     let mark: f64 = row["mark"].as_str().unwrap().parse().unwrap();
     let limit = format!("{:.2}", mark * 0.96);
-    for _ in 0..3 {
+    let order = |usd: &str, more: &[&str]| {
         let order =
-            ["signal", "BUY", "BTCUSDT", "--notional-usd", "20", "--price-limit", &limit, "--time-in-force", "gtc"];
-        assert_eq!(up.ask(&order)["ok"], true);
-    }
-    wait_until_blocking(BOUND, "three orders at the venue", || journal(up) == (before + 3, ended));
+            ["signal", "BUY", "BTCUSDT", "--notional-usd", usd, "--price-limit", &limit, "--time-in-force", "gtc"];
+        let answer = up.ask(&[&order, more].concat());
+        assert_eq!(answer["ok"], true, "{answer}");
+        answer["id"].as_str().unwrap().to_owned()
+    };
+    order("20", &[]);
+    order("20", &[]);
+    wait_until_blocking(BOUND, "two orders at the venue", || journal(up) == (before + 2, ended));
+    let sliced = order("200", &["--slices", "10", "--slice-interval-ms", "1500"]);
+    wait_until_blocking(BOUND, "two parts of the third", || journal(up).0 >= before + 4);
+    sliced
 }
 
 /// The server and everything it forked.
@@ -64,13 +71,16 @@ fn postgres(up: &Up) -> Vec<u32> {
 #[test]
 fn open_orders_are_cancelled_while_postgres_is_frozen_and_the_record_follows_although_the_supervisor_was_killed() {
     let up = Up::start(&fresh_folder("halt"));
-    rest_three(&up);
-    let (_, ended) = journal(&up);
+    let signal = rest_four(&up);
     let frozen = postgres(&up);
     frozen.iter().for_each(|pid| send(*pid, Signal::SIGSTOP));
     let said = up.ask(&["halt", "--level", "2", "--reason", "frozen"]);
     assert_eq!((&said["ok"], &said["level"], &said["recorded"]), (&true.into(), &2.into(), &false.into()), "{said}");
-    wait_until_blocking(Duration::from_secs(5), "the last cancel, without PostgreSQL", || journal(&up).1 == ended + 3);
+    wait_until_blocking(Duration::from_secs(5), "the last cancel, without PostgreSQL", || {
+        let (accepted, ended) = journal(&up);
+        accepted == ended
+    });
+    let (sent, _) = journal(&up);
     let supervisor = up.processes()["supervisor"];
     send(supervisor, Signal::SIGKILL);
     wait_until_blocking(GONE, "the end of the supervisor", || !is_alive(supervisor));
@@ -87,16 +97,24 @@ fn open_orders_are_cancelled_while_postgres_is_frozen_and_the_record_follows_alt
     assert_eq!(up.ask(&["audit", "verify"])["verdict"], "valid");
     wait_until_blocking(BOUND, "resumed", || up.ask(&["resume", "--reason", "thawed"])["ok"] == true);
     assert_eq!(up.ask(&["status"])["kill"]["level"], 0);
+    // It is what a person sees of it: ended, and by what; parts that never came trade never.
+    let sliced = || up.ask(&["audit", "explain", &signal])["chain"]["orders"][0]["order"].clone();
+    wait_until_blocking(BOUND, "the sliced order's end", || sliced()["state"] == "cancelled");
+    let order = sliced();
+    let parts = order["children"].as_array().map_or(0, Vec::len);
+    assert!((2..10).contains(&parts) && order["code"] == "KILL_LEVEL" && journal(&up).0 == sent, "{order}");
 }
 
 #[test]
 fn a_drill_by_each_way_cancels_every_order_prints_its_times_and_resumes() {
     let up = Up::start(&fresh_folder("halt"));
-    rest_three(&up);
-    let (_, ended) = journal(&up);
+    rest_four(&up);
     let wish = data(&up).join("halt");
     std::fs::write(&wish, "2").unwrap();
-    wait_until_blocking(BOUND, "cancelled by a file", || journal(&up).1 == ended + 3 && !wish.exists());
+    wait_until_blocking(BOUND, "cancelled by a file", || {
+        let (accepted, ended) = journal(&up);
+        accepted == ended && !wish.exists()
+    });
     let taken = std::fs::read_dir(data(&up)).unwrap().flatten();
     assert_eq!(taken.filter(|entry| entry.file_name().to_string_lossy().starts_with("halt.taken-")).count(), 1);
     assert_eq!(up.ask(&["drill"])["code"], "ALREADY_HALTED");
@@ -106,9 +124,10 @@ fn a_drill_by_each_way_cancels_every_order_prints_its_times_and_resumes() {
         assert_eq!(answer["ok"], true, "{by}: {answer}");
         assert_eq!(
             (&answer["orders"], &answer["cancelled"], &answer["left"]),
-            (&2.into(), &2.into(), &0.into()),
-            "{answer}"
+            (&4.into(), &4.into(), &0.into()),
+            "two in one piece, and two parts of a sliced one: {answer}"
         );
+        assert_eq!(answer["sliced"], json!({ "parts": 4, "sent_before_press": 2, "sent_after_press": 0 }), "{answer}");
         for time in ["press_to_latched_ms", "press_to_first_cancel_ms", "press_to_last_cancel_ms"] {
             let ms = answer[time].as_i64().unwrap_or_else(|| panic!("{by} {time}: {answer}"));
             assert!((0..10_000).contains(&ms), "{by} {time}: {ms}");

@@ -121,8 +121,28 @@ impl Record {
 async fn orders(db: &Db, record: &Record) -> Result<Vec<String>, Trouble> {
     let mut wrong = Vec::new();
     let mut ours: BTreeMap<String, (String, Decimal, Option<String>)> = BTreeMap::new();
-    for row in sqlx::query("SELECT client_order_id, state, filled, code FROM orders").fetch_all(db.pool()).await? {
+    // Of a sliced order the venue knows the children only, and their fills are its.
+    let rows = sqlx::query(
+        "SELECT client_order_id, state, filled, code FROM orders WHERE NOT envelope ? 'slicing'
+         UNION ALL
+         SELECT child ->> 'client_order_id', child ->> 'state', (child ->> 'filled')::numeric, child ->> 'code'
+         FROM orders, jsonb_array_elements(children) child",
+    );
+    for row in rows.fetch_all(db.pool()).await? {
         ours.insert(row.try_get(0)?, (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?));
+    }
+    let sums = sqlx::query(
+        "SELECT order_id::text, filled, (SELECT sum((child ->> 'filled')::numeric) FROM jsonb_array_elements(children) child),
+                (envelope ->> 'quantity')::numeric
+         FROM orders WHERE envelope ? 'slicing'",
+    );
+    for row in sums.fetch_all(db.pool()).await? {
+        let (id, filled, children): (String, Decimal, Option<Decimal>) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let quantity: Decimal = row.try_get(3)?;
+        if filled != children.unwrap_or_default() || filled > quantity {
+            wrong.push(format!("sliced order {id}: filled {filled}, its children {children:?}, permitted {quantity}"));
+        }
     }
     for (id, order) in &record.orders {
         let Some((state, filled, _)) = ours.get(id) else {
@@ -152,16 +172,19 @@ async fn trades(db: &Db, record: &Record) -> Result<Vec<String>, Trouble> {
     let mut wrong = Vec::new();
     let mut left = record.trades.clone();
     let rows = sqlx::query(
-        "SELECT f.venue_trade_id, o.client_order_id, f.price, f.quantity, f.fee
+        "SELECT f.venue_trade_id, f.price, f.quantity, f.fee,
+                ARRAY[o.client_order_id]
+                || ARRAY(SELECT child ->> 'client_order_id' FROM jsonb_array_elements(o.children) child)
          FROM fills f JOIN orders o USING (user_id, order_id)",
     )
     .fetch_all(db.pool())
     .await?;
     for row in rows {
         let id: String = row.try_get(0)?;
-        let ours = (row.try_get::<String, _>(1)?, row.try_get(2)?, row.try_get(3)?, row.try_get(4)?);
+        let ours: (Decimal, Decimal, Decimal) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        let names: Vec<String> = row.try_get(4)?;
         match left.remove(&id) {
-            Some(theirs) if theirs == ours => {}
+            Some((name, price, quantity, fee)) if names.contains(&name) && (price, quantity, fee) == ours => {}
             theirs => wrong.push(format!("trade {id}: {ours:?} here, {theirs:?} at the venue")),
         }
     }

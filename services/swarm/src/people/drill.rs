@@ -1,5 +1,6 @@
 //! `swarm drill`: presses the kill lever in paper mode and measures, in the venue's own journal, how long it takes until the
-//! last order is cancelled. The orders are real signals that go the whole road and rest far from the market.
+//! last order is cancelled. The orders are real signals that go the whole road and rest far from the market. One of them is
+//! sliced, and the lever is pressed in the middle of it: no child of it may come after.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
@@ -25,6 +26,13 @@ use super::{Connection, Files, PeopleError, act, halt};
 const BELOW_PERCENT: i64 = 4;
 /// Dollars of each order.
 const NOTIONAL_USD: &str = "20";
+/// Dollars of the sliced one: enough for the venue's minimum in each part.
+const SLICED_USD: &str = "80";
+/// Its parts, and the time between two of them.
+const SLICES: u16 = 4;
+const SLICE_INTERVAL: Duration = Duration::from_millis(1_500);
+/// How many of its parts rest when the lever is pressed.
+const SENT_BEFORE: u16 = 2;
 /// Until all orders rest.
 const REST_WITHIN: Duration = Duration::from_secs(20);
 /// Until the last one is cancelled.
@@ -56,7 +64,7 @@ pub struct DrillArgs {
     /// Which way.
     #[arg(long, value_enum, default_value_t = By::Cli)]
     pub by: By,
-    /// How many orders rest; each counts as a trade of this hour.
+    /// How many orders rest besides the sliced one; each counts as a trade of this hour.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=10))]
     pub orders: u8,
 }
@@ -190,11 +198,17 @@ pub(super) async fn drill(
     let mut journal = Journal::follow(online_trading::source::journal(&data))?;
     let mut ids = Vec::new();
     for _ in 0..args.orders {
-        match place(connection, mark).await? {
-            Ok(id) => ids.push(id),
+        match place(connection, mark, false).await? {
+            Ok(order) => ids.push(order.client_order_id()),
             Err(refused) => return Ok(refused),
         }
     }
+    // The last, so that all others rest when its second part does.
+    let sliced = match place(connection, mark, true).await? {
+        Ok(order) => order,
+        Err(refused) => return Ok(refused),
+    };
+    ids.extend((0..SENT_BEFORE).map(|n| sliced.child_client_order_id(n)));
     let resting = journal.wait(&ids, REST_WITHIN, "placing", |seen| seen.iter().all(Seen::is_open)).await?;
     if resting.len() < ids.len() || !resting.iter().all(Seen::is_open) {
         let detail = "the orders did not all come to rest, and nothing was pressed: `swarm positions` tells what became of \
@@ -216,15 +230,23 @@ pub(super) async fn drill(
     pressing?;
     let seen = journal.wait(&ids, CANCEL_WITHIN, "cancelling", |seen| !seen.iter().any(Seen::is_open)).await?;
     let resumed = resume(connection, files, status["kill"]["epoch"].as_i64().unwrap_or(0)).await?;
+    // Two more parts would have been due by now; a lowered level must not bring them back.
+    sleep(SLICE_INTERVAL * 2).await;
+    journal.look()?;
+    let later: Vec<String> = (SENT_BEFORE..SLICES)
+        .map(|n| sliced.child_client_order_id(n))
+        .filter(|id| journal.orders.contains_key(id))
+        .collect();
     let mut cancels: Vec<i64> =
         seen.iter().filter_map(|one| one.cancelled_at).map(|at| at.since_ms(pressed_at)).collect();
     cancels.sort_unstable();
     let left = seen.iter().filter(|one| one.is_open()).count();
     let mut answer = json!({
-        "ok": left == 0 && resumed["ok"] == true,
+        "ok": left == 0 && later.is_empty() && resumed["ok"] == true,
         "level": args.level,
         "by": args.by.to_possible_value().map(|value| value.get_name().to_owned()),
         "orders": ids.len(),
+        "sliced": { "parts": SLICES, "sent_before_press": SENT_BEFORE, "sent_after_press": later.len() },
         "cancelled": cancels.len(),
         "filled": seen.iter().filter(|one| one.is_filled()).count(),
         "left": left,
@@ -236,6 +258,10 @@ pub(super) async fn drill(
         answer["code"] = json!("DRILL_ORDER_LEFT");
         answer["detail"] =
             json!(format!("{left} orders were still open {} s after the press", CANCEL_WITHIN.as_secs()));
+    } else if !later.is_empty() {
+        answer["code"] = json!("DRILL_SLICE_SENT");
+        answer["detail"] =
+            json!(format!("parts of a sliced order came to the venue after the press: {}", later.join(" ")));
     } else if resumed["ok"] != true {
         answer["code"] = resumed["code"].clone();
         answer["detail"] = json!(
@@ -265,20 +291,25 @@ fn fit(status: &Value) -> Result<Price, Value> {
     mark.ok_or_else(|| no("NO_MARK", "no price of BTCUSDT yet: try again in some seconds"))
 }
 
-/// Sends one order that will rest, and gives its id at the venue.
-async fn place(connection: &Connection, mark: Price) -> Result<Result<String, Value>, PeopleError> {
+/// Sends one order that will rest, in one piece or sliced, and gives its id.
+async fn place(connection: &Connection, mark: Price, is_sliced: bool) -> Result<Result<OrderId, Value>, PeopleError> {
     let away = Decimal::ONE_HUNDRED - Decimal::from(BELOW_PERCENT);
     let limit = mark.value().checked_mul(away).map(|price| (price / Decimal::ONE_HUNDRED).round_dp(2));
     let Some(limit) = limit else { return Ok(Err(no("NO_MARK", "the price of BTCUSDT is out of range"))) };
     let id = runtime::clock::new_id(&runtime::clock::SystemClock).to_string();
-    let signal = json!({
+    let mut signal = json!({
         "action": "BUY", "token_address": "BTCUSDT", "notional_usd": NOTIONAL_USD, "price_limit": limit.to_string(),
         "time_in_force": "gtc", "reasoning": "swarm drill",
     });
+    if is_sliced {
+        signal["notional_usd"] = json!(SLICED_USD);
+        signal["slices"] = json!(SLICES);
+        signal["slice_interval_ms"] = json!(SLICE_INTERVAL.as_millis());
+    }
     let answer = connection.request_with_id("swarm.signal", &signal, Some(&id)).await?;
     let signal_id: Option<MessageId> = answer["id"].as_str().and_then(|id| id.parse().ok());
     Ok(match signal_id.filter(|_| answer["ok"] == true) {
-        Some(id) => Ok(OrderId::of_intent(IntentId::of_leg(id, 0)).client_order_id()),
+        Some(id) => Ok(OrderId::of_intent(IntentId::of_leg(id, 0))),
         None => Err(answer),
     })
 }
