@@ -170,11 +170,7 @@ impl Executor {
 
     /// Whether what is known without the database forbids this side; that of level 1 it can't say.
     fn is_pressed(&self, side: Side) -> bool {
-        let level = self.kill.without_database().level();
-        match side {
-            Side::Buy => level >= 2,
-            Side::Sell => level >= 4,
-        }
+        side == Side::Buy && self.kill.without_database().level() >= 2
     }
 
     async fn ask(&self, work: &impl Record, order: &OrderRow, now: UnixMs) -> Result<(), HandleError> {

@@ -50,12 +50,12 @@ pub async fn accept(
     Ok(Vec::new())
 }
 
-/// Whether the kill level forbids this side: buying is new risk from level 1 on, selling ends at level 4.
+/// Whether the kill level forbids this side: buying is new risk from level 1 on, selling is none at any.
 #[must_use]
 pub const fn is_stopped(kill: KillReading, side: Side) -> bool {
     match side {
         Side::Buy => kill.level() >= 1,
-        Side::Sell => kill.level() >= 4,
+        Side::Sell => false,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Kill level 3: everything that is held is sold. Each exit is an intent of treasury's own, decided like any other: the rails
+//! Kill levels 3 and 4: everything that is held is sold. Each exit is an intent of treasury's own, decided like any other: the rails
 //! judge it, it is recorded, audited and permitted, and it can only sell what is held. What is left when an attempt is over
 //! is tried again, at a price that gives way a little more, inside the price collar.
 //!
@@ -19,8 +19,8 @@ use store::decisions::{DecisionRow, Outcome};
 use crate::config::Config;
 use crate::decide::{Sight, decide, lock};
 
-/// The level at which treasury sells.
-pub const LEVEL: u8 = 3;
+/// From this level on treasury sells; at level 4 everybody is stopped afterwards.
+pub const FROM_LEVEL: u8 = 3;
 /// Life of an exit, ms.
 const EXIT_TTL_MS: i64 = 60_000;
 /// Before an exit that was refused is tried again, ms; it doubles with each attempt.
@@ -85,7 +85,10 @@ pub async fn exits(
             id.clone(),
             worst_price,
             sight.now.plus_ms(EXIT_TTL_MS),
-            format!("kill level {LEVEL}, epoch {epoch}: attempt {} to sell what is held", attempt.saturating_add(1)),
+            format!(
+                "kill level {FROM_LEVEL} or above, epoch {epoch}: attempt {} to sell what is held",
+                attempt.saturating_add(1)
+            ),
         );
         tracing::warn!(user_id = %user, instrument = %id, %quantity, %worst_price, attempt, "kill level: sold");
         metrics::counter!("swarm_flatten_exits_total").increment(1);

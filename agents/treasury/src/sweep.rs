@@ -208,7 +208,7 @@ impl PutOff {
 impl Round {
     /// The next of those who hold something while everything is to be sold.
     async fn holders_to_sell(&mut self, looker: &mut Unit, kill: KillReading) -> Result<Vec<UserId>, HandleError> {
-        if kill.level() != flatten::LEVEL {
+        if kill.level() < flatten::FROM_LEVEL {
             self.attempts.forget();
             self.sold_after = None;
             return Ok(Vec::new());

@@ -206,8 +206,7 @@ fn price_collar(case: &Case<'_>) -> Result<(), Stop> {
 
 fn kill_level(case: &Case<'_>) -> Result<(), Stop> {
     let level = case.around.kill.level();
-    let refused_from = if case.increases_risk() { 1 } else { 4 };
-    require(level < refused_from, [("level", &level)])
+    require(level == 0 || !case.increases_risk(), [("level", &level)])
 }
 
 fn breaker(case: &Case<'_>) -> Result<(), Stop> {

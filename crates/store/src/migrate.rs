@@ -12,7 +12,7 @@ use crate::StoreError;
 use crate::postgres::value::Reader;
 
 /// The files of `migrations/`, in order. A file that has been released never changes.
-const FILES: [(&str, &str); 15] = [
+const FILES: [(&str, &str); 16] = [
     ("0001_roles.sql", include_str!("../../../migrations/0001_roles.sql")),
     ("0002_common.sql", include_str!("../../../migrations/0002_common.sql")),
     ("0003_ledger.sql", include_str!("../../../migrations/0003_ledger.sql")),
@@ -28,6 +28,7 @@ const FILES: [(&str, &str); 15] = [
     ("0013_dead_letters.sql", include_str!("../../../migrations/0013_dead_letters.sql")),
     ("0014_supervisor_orders.sql", include_str!("../../../migrations/0014_supervisor_orders.sql")),
     ("0015_child_orders.sql", include_str!("../../../migrations/0015_child_orders.sql")),
+    ("0016_supervisor_positions.sql", include_str!("../../../migrations/0016_supervisor_positions.sql")),
 ];
 /// Roles live in the whole server: two databases set up at once may collide on them.
 const ROLE_ATTEMPTS: u32 = 20;

@@ -386,7 +386,7 @@ impl Checks {
             self.require(call.at <= order.valid_until, SENT_INSIDE, || format!("{id} was sent after its time"));
             let level =
                 self.level.max(sight.kill_file.map_or(1, |copy| if copy.epoch > self.epoch { copy.level } else { 0 }));
-            self.require(level == 0 || (order.side == Side::Sell && level < 4), SENT_INSIDE, || {
+            self.require(level == 0 || order.side == Side::Sell, SENT_INSIDE, || {
                 format!("{id} was sent at kill level {level}")
             });
         }

@@ -106,6 +106,32 @@ fn open_orders_are_cancelled_while_postgres_is_frozen_and_the_record_follows_alt
 }
 
 #[test]
+fn level_four_sells_what_is_held_then_stops_every_agent_and_a_resume_starts_them() {
+    let up = Up::start(&fresh_folder("halt"));
+    let held = || up.ask(&["positions"])["positions"].as_array().map_or(0, Vec::len);
+    wait_until_blocking(BOUND, "something held", || {
+        up.ask(&["signal", "BUY", "BTCUSDT", "--notional-usd", "50"]);
+        held() == 1
+    });
+    assert_eq!(up.ask(&["halt", "--level", "4", "--reason", "enough"])["ok"], true);
+    let verdicts = || -> Vec<String> {
+        let agents = up.ask(&["status"])["agents"].as_array().cloned().unwrap_or_default();
+        let others = agents.iter().filter(|agent| agent["name"] != "supervisor");
+        others.map(|agent| agent["verdict"].as_str().unwrap_or_default().to_owned()).collect()
+    };
+    wait_until_blocking(Duration::from_secs(60), "every agent stopped", || {
+        let verdicts = verdicts();
+        !verdicts.is_empty() && verdicts.iter().all(|verdict| verdict == "stopped")
+    });
+    assert_eq!(held(), 0, "sold before they were stopped");
+    wait_until_blocking(BOUND, "resumed", || up.ask(&["resume", "--reason", "again"])["ok"] == true);
+    wait_until_blocking(Duration::from_secs(60), "every agent at work", || {
+        let verdicts = verdicts();
+        !verdicts.is_empty() && verdicts.iter().all(|verdict| matches!(verdict.as_str(), "healthy" | "busy"))
+    });
+}
+
+#[test]
 fn a_drill_by_each_way_cancels_every_order_prints_its_times_and_resumes() {
     let up = Up::start(&fresh_folder("halt"));
     rest_four(&up);

@@ -53,8 +53,10 @@ const CALM_EVERY: Duration = Duration::from_secs(1);
 const TELL_WITHIN: Duration = Duration::from_secs(1);
 /// How often it is asked whether a process is due, and whether that would disturb anybody.
 const PLAN_EVERY: Duration = Duration::from_secs(10);
-/// How long the desk has, at kill level 4, to take open orders back before everybody is stopped.
+/// How long the desk has at least, at kill level 4, to take open orders back before everybody is stopped.
 const CANCEL_FIRST: Duration = Duration::from_secs(5);
+/// And at most until what is held is sold.
+const SELL_FIRST: Duration = Duration::from_secs(30);
 /// How long everybody but the money agents gets to drain, and then those.
 const DRAIN_OTHERS: Duration = Duration::from_secs(5);
 const DRAIN_MONEY: Duration = Duration::from_secs(4);
@@ -267,8 +269,10 @@ async fn watch(
         if !house.may_count {
             house.may_count = declare(house, &start, is_resumed).await;
         }
-        let turn =
-            Turn { now: Instant::now(), all_stop: halted.all_stop(*house.shared.level.borrow(), Instant::now()) };
+        let level = *house.shared.level.borrow();
+        let is_flat = halted.asks(level) && is_flat(house.work).await;
+        let now = Instant::now();
+        let turn = Turn { now, all_stop: halted.all_stop(level, is_flat, now) };
         overseer.look(house, slots, turn).await;
         for slot in slots.iter_mut() {
             match slot.turn(house, turn).await {
@@ -293,17 +297,40 @@ async fn watch(
 struct Halted {
     since: Option<Instant>,
     has_looked: bool,
+    has_stopped: bool,
 }
 
 impl Halted {
-    /// Whether everybody is to be stopped: a while after the level came to 4, in which the desk takes open orders back. When it
-    /// was 4 before we began, at once: nobody is started to be stopped.
-    fn all_stop(&mut self, level: u8, now: Instant) -> bool {
-        let was_before = !std::mem::replace(&mut self.has_looked, true) && level >= 4;
-        let began = if was_before { now.checked_sub(CANCEL_FIRST).unwrap_or(now) } else { now };
-        self.since = (level >= 4).then(|| self.since.unwrap_or(began));
-        self.since.is_some_and(|since| now.duration_since(since) >= CANCEL_FIRST)
+    /// Whether it matters now if anything is held.
+    const fn asks(&self, level: u8) -> bool {
+        level >= 4 && self.has_looked && !self.has_stopped
     }
+
+    /// Whether everybody is to be stopped: after the level came to 4, the desk took open orders back and what was held is sold,
+    /// or after [`SELL_FIRST`], sold or not. When it was 4 before we began, at once: nobody is started to be stopped. Who was
+    /// stopped stays so for as long as the level stands.
+    fn all_stop(&mut self, level: u8, is_flat: bool, now: Instant) -> bool {
+        let was_before = !std::mem::replace(&mut self.has_looked, true) && level >= 4;
+        if level < 4 {
+            (self.since, self.has_stopped) = (None, false);
+            return false;
+        }
+        let passed = now.duration_since(*self.since.get_or_insert(now));
+        self.has_stopped |= was_before || passed >= SELL_FIRST || (is_flat && passed >= CANCEL_FIRST);
+        self.has_stopped
+    }
+}
+
+/// Nobody holds anything and no order is open, so far as the record says; not known is no.
+async fn is_flat(record: &impl Record) -> bool {
+    let asked = async {
+        let mut unit = record.begin(nobody()).await?;
+        let holders = store::ledger::holders(&mut unit, None, 1).await?;
+        let open = store::orders::open_orders(&mut unit, &domain::market::Venue::ALL).await?;
+        unit.rollback().await?;
+        Ok::<_, HandleError>(holders.is_empty() && open.is_empty())
+    };
+    matches!(tokio::time::timeout(TELL_WITHIN, asked).await, Ok(Ok(true)))
 }
 
 /// Stores what is meant to run, or compares with it when we were only started again. Says whether that is done.
@@ -458,12 +485,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn at_level_4_everybody_is_stopped_after_the_orders_were_taken_back() {
+    fn at_level_4_everybody_is_stopped_after_what_is_held_was_sold_or_time_is_up() {
         let start = Instant::now();
         let mut halted = Halted::default();
-        let mut look = |level, seconds| halted.all_stop(level, start + Duration::from_secs(seconds));
-        assert_eq!([look(3, 0), look(4, 1), look(4, 5), look(4, 6)], [false, false, false, true]);
-        assert_eq!([look(0, 7), look(4, 8), look(4, 12), look(4, 13)], [false, false, false, true]);
-        assert!(Halted::default().all_stop(4, start + CANCEL_FIRST), "it was 4 before we began");
+        let mut look = |level, is_flat, seconds| halted.all_stop(level, is_flat, start + Duration::from_secs(seconds));
+        assert_eq!(
+            [look(3, true, 0), look(4, true, 1), look(4, true, 5), look(4, true, 6)],
+            [false, false, false, true]
+        );
+        assert!(look(4, false, 7), "who was stopped stays so");
+        assert_eq!([look(0, true, 8), look(4, false, 9), look(4, false, 15)], [false; 3]);
+        assert_eq!([look(4, false, 38), look(4, false, 39)], [false, true]);
+        assert!(Halted::default().all_stop(4, false, start), "it was 4 before we began");
+        let asks = |halted: Halted, level| halted.asks(level);
+        let looked = Halted { has_looked: true, ..Halted::default() };
+        let stopped = Halted { has_stopped: true, ..looked };
+        assert_eq!(
+            [asks(looked, 4), asks(looked, 3), asks(stopped, 4), asks(Halted::default(), 4)],
+            [true, false, false, false]
+        );
     }
 }

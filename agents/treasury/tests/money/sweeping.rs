@@ -151,8 +151,8 @@ async fn only_a_day_to_start_a_loss_at_its_limit_or_an_unreadable_ledger_is_look
 }
 
 #[tokio::test]
-async fn everything_is_sold_at_kill_level_three_and_at_no_other() {
-    for (level, sold) in [(0, 0), (2, 0), (3, 1), (4, 0)] {
+async fn everything_is_sold_from_kill_level_three_on() {
+    for (level, sold) in [(0, 0), (2, 0), (3, 1), (4, 1)] {
         let bank = Bank::open().await;
         let db = bank.login("treasury").await;
         let btc = bank.instrument("BTCUSDT").await;

@@ -35,7 +35,7 @@ const TREASURY_READS: &[&str] =
     &["users", "rails_state", "orders", "fills", "permits", "approval_requests", "positions", "reservations"];
 /// What the supervisor shows, stores and signs.
 const SUPERVISOR_READS: &[&str] =
-    &["users", "approval_requests", "approval_entries", "audit_heads", "trade_audit", "orders"];
+    &["users", "approval_requests", "approval_entries", "audit_heads", "trade_audit", "orders", "positions"];
 
 /// A right on a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ async fn migrations_run_once_and_ten_at_a_time_do_no_harm() {
         runs.spawn(async move { migrate(&url).await.unwrap().len() });
     }
     let applied: usize = runs.join_all().await.into_iter().sum();
-    assert_eq!(applied, 15);
+    assert_eq!(applied, 16);
     assert!(migrate(&world.admin_url).await.unwrap().is_empty());
 }
 

@@ -6,15 +6,15 @@ use rails::check::{KillReading, daily_loss_reached};
 use crate::scene::{NOW, Scene, btc, check_rows, usd};
 
 #[test]
-fn the_kill_level_refuses_new_risk_from_one_and_all_from_four() {
+fn the_kill_level_refuses_new_risk_from_one_on_and_no_exit_at_any() {
     let level = |level| KillReading::Level { level, epoch: 1 };
     for (reading, buy, exit) in [
         (level(0), "YES", "YES"),
         (level(1), "KILL_LEVEL", "YES"),
         (level(2), "KILL_LEVEL", "YES"),
         (level(3), "KILL_LEVEL", "YES"),
-        (level(4), "KILL_LEVEL", "KILL_LEVEL"),
-        (level(255), "KILL_LEVEL", "KILL_LEVEL"),
+        (level(4), "KILL_LEVEL", "YES"),
+        (level(255), "KILL_LEVEL", "YES"),
         (KillReading::Unreadable, "KILL_LEVEL", "YES"),
     ] {
         for (base, want) in [(Scene::good(), buy), (Scene::exit(), exit)] {
