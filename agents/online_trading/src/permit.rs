@@ -42,6 +42,10 @@ pub async fn accept(
         // Treasury voids the permit when it is not spent in time; nothing is owed to anybody.
         return Err(Reject::new(RejectCode::Expired, "the kill level forbids new risk").into());
     }
+    if order.side == Side::Buy && permit.body.kill_epoch != kill.epoch() {
+        // What a press stopped is not taken up again when somebody lowers the level, however short it was.
+        return Err(Reject::new(RejectCode::Expired, "the kill level was changed since the permit was signed").into());
+    }
     if !store::permits::spend(unit, permit.body.permit_id, now).await? {
         return Ok(Vec::new());
     }

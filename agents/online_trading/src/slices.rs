@@ -63,7 +63,7 @@ pub fn next(order: &OrderRow, kill: KillReading, now: UnixMs) -> Next {
             venue_order_id: None,
             code: None,
             sent_at: now,
-            kill_epoch: epoch(kill),
+            kill_epoch: kill.epoch(),
         }),
         // Such a permit is not accepted.
         None => Next::Stop("BAD_PERMIT".to_owned()),
@@ -79,16 +79,9 @@ pub fn is_cancelled(order: &OrderRow, kill: KillReading, now: UnixMs) -> bool {
 /// The level forbids more of it now, or did since its first child: what a press stopped is not taken up again when somebody
 /// lowers the level, however short it was.
 fn is_over(kill: KillReading, order: &OrderRow) -> bool {
-    let pressed_since =
-        order.envelope.side == Side::Buy && order.children.first().is_some_and(|first| first.kill_epoch != epoch(kill));
+    let pressed_since = order.envelope.side == Side::Buy
+        && order.children.first().is_some_and(|first| first.kill_epoch != kill.epoch());
     is_stopped(kill, order.envelope.side) || kill.level() >= CANCELLED_FROM || pressed_since
-}
-
-const fn epoch(kill: KillReading) -> i64 {
-    match kill {
-        KillReading::Level { epoch, .. } => epoch,
-        KillReading::Unreadable => 0,
-    }
 }
 
 /// What became of a child.

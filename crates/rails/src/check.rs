@@ -37,6 +37,15 @@ impl KillReading {
         }
     }
 
+    /// The epoch that counts; 0 when it could not be read.
+    #[must_use]
+    pub const fn epoch(self) -> i64 {
+        match self {
+            Self::Level { epoch, .. } => epoch,
+            Self::Unreadable => 0,
+        }
+    }
+
     /// This reading, raised to `level` when it is below.
     #[must_use]
     pub const fn at_least(self, level: u8) -> Self {

@@ -115,3 +115,17 @@ async fn a_permit_that_comes_while_the_desk_reconciles_is_put_off_not_failed() {
     scene.handle(&desk, &permit).await.unwrap();
     assert_eq!(orders(&scene).await, 1, "nothing of it was used up");
 }
+
+#[tokio::test]
+async fn a_buy_signed_before_a_press_is_not_taken_after_it_was_lowered_and_an_exit_is() {
+    let scene = Scene::new().await;
+    let buy = scene.sign(scene.body(Side::Buy, "1", "101", ImmediateOrCancel)).await;
+    let exit = scene.sign(scene.body(Side::Sell, "1", "99", ImmediateOrCancel)).await;
+    scene.bank.kill(1).await;
+    scene.bank.kill(0).await;
+    let refused = scene.accept(&buy).await.unwrap_err().to_string();
+    assert!(refused.contains("EXPIRED") && refused.contains("since the permit was signed"), "{refused}");
+    let row = store::permits::get(&mut scene.bank.unit().await, buy.body.permit_id).await.unwrap().unwrap();
+    assert_eq!((row.state, orders(&scene).await), (PermitState::Signed, 0), "it stays for treasury to void");
+    scene.accept(&exit).await.unwrap();
+}

@@ -5,7 +5,7 @@ use super::approvals::{Claim, tests};
 use super::proof::Part;
 use super::{Ground, verdict};
 
-pub(super) const CLAIMS: [Claim; 7] = [
+pub(super) const CLAIMS: [Claim; 8] = [
     (
         "held",
         "a process that somebody else started takes nothing until this very start of it may work",
@@ -13,14 +13,20 @@ pub(super) const CLAIMS: [Claim; 7] = [
     ),
     (
         "halt",
-        "level 2 with PostgreSQL frozen, by command, file and signal, and the supervisor killed right after: open orders are cancelled at the \
-         venue, the record follows, the audit is valid; swarm drill says how long",
+        "level 2 with PostgreSQL frozen, by command, file and signal, and the supervisor killed right after, in the middle of a sliced \
+         order: open orders are cancelled at the venue, no further child comes, the record follows, the audit is valid; swarm drill says how \
+         long; level 4 sells, then stops everybody",
         "-p swarm --test halt",
     ),
     (
         "halt-desk",
         "level 2 before anything is loaded, without store or broker: the desk cancels what rests; no order goes out",
         "-p online_trading --test desk halts",
+    ),
+    (
+        "halt-slices",
+        "a sliced order: killed, cut off or pressed between any two children, none is sent twice, none after the press, all inside the permit",
+        "-p online_trading --test desk slices",
     ),
     (
         "halt-record",
