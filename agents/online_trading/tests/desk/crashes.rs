@@ -43,19 +43,7 @@ async fn died_after_the_venue_had_it_the_venue_is_asked_and_nothing_is_sent_agai
 async fn died_on_the_way_the_order_is_looked_for_until_it_can_no_longer_arrive() {
     let scene = Scene::new().await;
     let order = scene.order(Buy, "1", "101", ImmediateOrCancel).await;
-    let desk = std::sync::Arc::new(scene.start().await);
-    desk.exchange.swallows.store(true, Ordering::SeqCst);
-    let mut sending = tokio::spawn({
-        let desk = desk.clone();
-        async move { desk.turn().await }
-    });
-    tokio::select! {
-        () = desk.exchange.arrived.notified() => {}
-        ended = &mut sending => panic!("the turn ended and sent nothing: {ended:?}"),
-    }
-    sending.abort();
-    assert!(sending.await.unwrap_err().is_cancelled());
-    drop(desk);
+    scene.dies_on_the_way().await;
     let desk = scene.start().await;
     desk.reconcile().await.unwrap();
     assert_eq!(scene.shown(order).await, "open 0 in 0 fills", "it may still arrive");

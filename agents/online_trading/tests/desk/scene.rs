@@ -339,6 +339,22 @@ impl Scene {
             .to_owned()
     }
 
+    /// A start that dies while what it sends is on its way; it never arrives.
+    pub async fn dies_on_the_way(&self) {
+        let desk = Arc::new(self.start().await);
+        desk.exchange.swallows.store(true, Ordering::SeqCst);
+        let mut sending = tokio::spawn({
+            let desk = desk.clone();
+            async move { desk.turn().await }
+        });
+        tokio::select! {
+            () = desk.exchange.arrived.notified() => {}
+            ended = &mut sending => panic!("the turn ended and sent nothing: {ended:?}"),
+        }
+        sending.abort();
+        assert!(sending.await.unwrap_err().is_cancelled());
+    }
+
     /// From here on each commit that changes an order waits until what this gives is rolled back.
     pub async fn hold_commits(&self) -> sqlx::Transaction<'static, sqlx::Postgres> {
         self.bank

@@ -237,19 +237,7 @@ async fn died_at_each_step_no_child_is_sent_twice_and_none_is_left_out() {
 async fn a_child_that_never_came_to_the_venue_is_looked_for_until_it_can_no_longer_arrive() {
     let scene = Scene::new().await;
     let order = scene.sliced(Buy, "101", ImmediateOrCancel, 2, CLOSE_MS).await;
-    let desk = std::sync::Arc::new(scene.start().await);
-    desk.exchange.swallows.store(true, Ordering::SeqCst);
-    let mut sending = tokio::spawn({
-        let desk = desk.clone();
-        async move { desk.turn().await }
-    });
-    tokio::select! {
-        () = desk.exchange.arrived.notified() => {}
-        ended = &mut sending => panic!("the turn ended and sent nothing: {ended:?}"),
-    }
-    sending.abort();
-    assert!(sending.await.unwrap_err().is_cancelled());
-    drop(desk);
+    scene.dies_on_the_way().await;
     let desk = scene.start().await;
     desk.reconcile().await.unwrap();
     assert_eq!(children(&scene, order).await, "0.5 open", "it may still arrive");

@@ -63,6 +63,14 @@ pub fn render(command: &Command, answer: &Value) -> String {
                     answer["left"],
                 ),
             );
+            let sliced = &answer["sliced"];
+            line(
+                &mut out,
+                &format!(
+                    "of a sliced order {} of {} parts were sent before the press, {} after it",
+                    sliced["sent_before_press"], sliced["parts"], sliced["sent_after_press"]
+                ),
+            );
         }
         Command::Breaker(_) => line(&mut out, "sent to treasury"),
         Command::Agents { command: None } => agents(&mut out, &answer["result"]),
