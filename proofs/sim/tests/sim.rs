@@ -27,7 +27,7 @@ fn a_seed_is_the_same_twice() {
 
 #[test]
 fn every_check_notices_its_deliberate_fault() {
-    let missed: Vec<_> = faults(1, 300, 2, true).into_iter().filter(|caught| !caught.is_proof()).collect();
+    let missed: Vec<_> = faults(1, 100, 2, true).into_iter().filter(|caught| !caught.is_proof()).collect();
     assert!(missed.is_empty(), "{missed:?}");
 }
 
