@@ -111,7 +111,7 @@ pub enum Verdict {
 ///
 /// A buy increases risk. A sale is bounded by what is held, so it reduces risk whether or not it says reduce-only. Sales
 /// skip the rails token verdict, breaker, daily loss, position, total, cash and approval, have a rate of their own, and
-/// pass at kill levels 1 to 3, so that a position is never trapped.
+/// pass at every kill level, so that a position is never trapped.
 ///
 /// The caller rolls the book's day first ([`Book::roll_day`]): a baseline of an earlier day refuses new risk. Amounts that
 /// leave the range refuse with [`RefusalCode::Arithmetic`] once no other rail refuses.

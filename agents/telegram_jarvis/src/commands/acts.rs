@@ -95,7 +95,10 @@ const fn what_of(level: u64) -> &'static str {
         0 | 1 => "No new risk. Exits still pass.",
         2 => "No new risk, and open orders are cancelled.",
         3 => "No new risk, open orders are cancelled, and everything that is held is sold within the price collar.",
-        _ => "Nothing is sent any more, exits included; open orders are cancelled and the agents stop.",
+        _ => {
+            "No new risk, open orders are cancelled, everything that is held is sold within the price collar, and the agents \
+             stop: when nothing is held any more, and after 30 s in any case."
+        }
     }
 }
 

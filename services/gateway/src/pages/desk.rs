@@ -192,9 +192,9 @@ pub fn stop_body(look: &Look, around: Around<'_>) -> Markup {
         ),
         (
             4,
-            "Cancel, and stop the agents",
-            "No order is sent any more, exits included; open orders are cancelled, and the agents stop. What is held stays \
-             held, with nobody to sell it, until a person lowers the level. Press 3 first to sell.",
+            "Cancel, sell everything, and stop the agents",
+            "As above, and the agents stop: when nothing is held any more, and 30 s after the press in any case. What is not \
+             sold by then stays held, with nobody to sell it, until a person lowers the level.",
         ),
     ];
     html! {

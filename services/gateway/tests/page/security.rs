@@ -176,7 +176,9 @@ async fn a_decision_takes_a_code_and_the_stop_button_none() {
     assert_eq!(world.script.asked("swarm.halt").len(), 1);
     // What levels 3 and 4 do is said before their buttons.
     let page = world.get("/stop", Some(&anna)).await.body;
-    for (level, words) in [("3", "every position of every account is sold"), ("4", "What is held stays held")] {
+    for (level, words) in
+        [("3", "every position of every account is sold"), ("4", "What is not sold by then stays held")]
+    {
         let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("no {text:?} in {page}"));
         assert!(at(words) < at(&format!("value=\"{level}\"")), "{level}");
         let answer = world.post("/stop", Some(&anna), &[("csrf", &anna.csrf), ("level", level)]).await;
