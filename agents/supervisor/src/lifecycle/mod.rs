@@ -505,4 +505,42 @@ mod tests {
             [true, false, false, false]
         );
     }
+
+    /// The record as the supervisor's login reads it.
+    struct Door(memory::Store);
+
+    impl Record for Door {
+        async fn begin(&self, _: UserId) -> Result<store::Unit, HandleError> {
+            Ok(self.0.begin())
+        }
+
+        async fn commit(&self, unit: store::Unit, _: UserId, _: Vec<Message>) -> Result<(), HandleError> {
+            Ok(unit.commit().await?)
+        }
+    }
+
+    #[tokio::test]
+    async fn what_anybody_holds_is_seen_whoever_it_is() {
+        let now = domain::time::UnixMs(1_800_000_000_000);
+        let admin = memory::Store::new(std::sync::Arc::new(testkit::VirtualClock::at(now)));
+        let door = Door(admin.login("supervisor", store::grants::SUPERVISOR));
+        assert!(is_flat(&door).await);
+        let mut unit = admin.begin();
+        let dollars = domain::money::Usd::dollars(100);
+        let user =
+            store::users::open_account(&mut unit, "anna", dollars, serde_json::json!({}), now).await.unwrap().user_id;
+        unit.set_tenant(user).await.unwrap();
+        let position = rails::book::Position {
+            quantity: domain::money::Quantity::parse("1").unwrap(),
+            cost: dollars,
+            trade_cost: dollars,
+            trade_realised: domain::money::Usd::ZERO,
+            opened_at: now,
+        };
+        let held = rails::book::Change::Position(testkit::build::paper("BTCUSDT"), position);
+        store::ledger::apply(&mut unit, user, &[held], now).await.unwrap();
+        unit.commit().await.unwrap();
+        assert!(!is_flat(&door).await);
+        assert!(!is_flat(&Door(admin.login("supervisor", &[]))).await, "not known is no");
+    }
 }
